@@ -1,0 +1,72 @@
+package wire
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/scagent/scagent/tasks"
+)
+
+// appendResult appends the frame of a result. Times go as Unix nanoseconds, 0
+// for the zero time; see doc.go for the layout.
+func appendResult(b []byte, k Key, o *tasks.Outcome) []byte {
+	b, at := begin(b, typeResult)
+	b = append(appendKey(b, k), byte(o.Code), byte(o.Encoding))
+	b = appendTime(b, o.Started)
+	b = appendTime(b, o.Finished)
+	b = binary.AppendVarint(b, int64(o.Exit))
+	b = appendPositive(b, int64(o.User))
+	b = appendPositive(b, int64(o.System))
+	b = appendPositive(b, o.MaxRSS)
+	b = appendPositive(b, o.StdoutBytes)
+	b = appendPositive(b, o.StderrBytes)
+	b = appendText(b, o.Signal)
+	b = appendText(b, o.Text)
+	b = appendBytes(b, o.Value)
+	b = binary.AppendUvarint(b, uint64(len(o.Outputs)))
+	for i := range o.Outputs {
+		f := &o.Outputs[i]
+		b = appendText(b, f.Name)
+		b = binary.AppendUvarint(b, uint64(f.Mode))
+		b = appendContent(b, &f.Content)
+	}
+	return end(b, at)
+}
+
+// decodeResult fills o, whose byte slices then alias b.
+func decodeResult(b []byte, k *Key, o *tasks.Outcome) bool {
+	d := decoder{b: b}
+	*k = d.key()
+	o.Code = tasks.Code(d.u8())
+	o.Encoding = tasks.Encoding(d.u8())
+	o.Started = d.time()
+	o.Finished = d.time()
+	o.Exit = int(d.signed())
+	o.User = time.Duration(d.positive())
+	o.System = time.Duration(d.positive())
+	o.MaxRSS = d.positive()
+	o.StdoutBytes = d.positive()
+	o.StderrBytes = d.positive()
+	o.Signal = d.text()
+	o.Text = d.text()
+	o.Value = d.bytes()
+	o.Outputs = list(&d, minFileBytes, func() tasks.OutputFile {
+		return tasks.OutputFile{Name: d.text(), Mode: d.mode(), Content: d.content()}
+	})
+	return d.done()
+}
+
+func appendTime(b []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return binary.BigEndian.AppendUint64(b, 0)
+	}
+	return binary.BigEndian.AppendUint64(b, uint64(t.UnixNano()))
+}
+
+func (d *decoder) time() time.Time {
+	v := int64(d.u64())
+	if v == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, v)
+}
