@@ -1,0 +1,203 @@
+//go:build unix
+
+package process
+
+import (
+	"context"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/scagent/scagent/tasks"
+)
+
+// goneWait bounds each of the waits, doubling from 100 µs, for a killed group to
+// be gone. It is, at once, unless the kernel holds a process in a system call,
+// or nobody on this machine reaps orphans.
+const goneWait = 50 * time.Millisecond
+
+// devNull stands in for streams that nobody gives or takes. All processes share it.
+var devNull = sync.OnceValues(func() (*os.File, error) { return os.OpenFile(os.DevNull, os.O_RDWR, 0) })
+
+// proc is one started program. It belongs to the goroutine that called Run.
+type proc struct {
+	s      *Spec
+	pid    int // also of its group; valid until reaped, see reap
+	cgroup *cgroup
+	ex     Exit
+}
+
+func run(ctx context.Context, s *Spec) (Exit, error) {
+	path, err := lookup(s)
+	if err != nil {
+		return Exit{}, err
+	}
+	p := &proc{s: s}
+	out, err := p.start(path)
+	if err != nil {
+		return Exit{}, err
+	}
+
+	exited := make(chan struct{})
+	go func() {
+		defer close(exited)
+		waitExit(p.pid)
+	}()
+	p.stop(ctx, exited)
+	<-exited
+
+	out.closeStdin()
+	p.killGroup()
+	if p.ex.Stopped != 0 {
+		p.killTree()
+	}
+	p.reap()
+	if !out.wait(s.linger()) {
+		p.killTree()
+		out.cut()
+	}
+	p.ex.StdoutBytes, p.ex.StderrBytes = out.stdout.n, out.stderr.n
+	p.cgroup.release()
+	return p.ex, nil
+}
+
+// start starts the program with its pipes.
+func (p *proc) start(path string) (*streams, error) {
+	out, files, err := openStreams(p.s)
+	if err != nil {
+		return nil, startError(p.s, path, err)
+	}
+	attr := &syscall.ProcAttr{Dir: p.s.Dir, Env: p.s.Env, Files: files[:], Sys: &syscall.SysProcAttr{Setpgid: true}}
+	if u := p.s.User; u != nil {
+		attr.Sys.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
+	}
+	p.cgroup = p.s.Cgroups.acquire()
+	p.cgroup.use(attr.Sys)
+	p.ex.Started = time.Now()
+	p.pid, _, err = syscall.StartProcess(path, p.s.Argv, attr)
+	if err != nil && p.cgroup.removed() {
+		p.cgroup.release()
+		p.cgroup = nil
+		attr.Sys = &syscall.SysProcAttr{Setpgid: true, Credential: attr.Sys.Credential}
+		p.pid, _, err = syscall.StartProcess(path, p.s.Argv, attr)
+	}
+	out.started()
+	if err != nil {
+		p.cgroup.release()
+		out.abort()
+		return nil, startError(p.s, path, err)
+	}
+	out.copy()
+	return out, nil
+}
+
+// stop waits for the exit, and stops the program when ctx ends or Kill closes.
+func (p *proc) stop(ctx context.Context, exited <-chan struct{}) {
+	done, kill := ctx.Done(), p.s.Kill
+	var signals []syscall.Signal // still to be sent
+	var next <-chan time.Time
+	for {
+		select {
+		case <-exited:
+			return
+		case <-done:
+			if closed(exited) {
+				return
+			}
+			done = nil
+			p.ex.Stopped = Reason(ctx)
+			switch p.ex.Stopped {
+			case tasks.StopKill:
+				signals = []syscall.Signal{unix.SIGKILL}
+			case tasks.StopInterrupt:
+				signals = []syscall.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGKILL}
+			default:
+				signals = []syscall.Signal{unix.SIGTERM, unix.SIGKILL}
+			}
+		case <-kill:
+			if closed(exited) {
+				return
+			}
+			kill, done = nil, nil
+			if p.ex.Stopped == 0 {
+				p.ex.Stopped = tasks.StopKill
+			}
+			signals = []syscall.Signal{unix.SIGKILL}
+		case <-next:
+		}
+		sig := signals[0]
+		signals = signals[1:]
+		if sig == unix.SIGKILL {
+			p.killGroup()
+			p.killTree()
+			next = nil
+			continue
+		}
+		unix.Kill(-p.pid, sig)
+		unix.Kill(-p.pid, unix.SIGCONT) // a stopped process hears nothing
+		next = time.After(p.s.grace())
+	}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// killGroup kills what is in the process group. It must not be called once the
+// main process is reaped: its number may be another's then.
+func (p *proc) killGroup() { unix.Kill(-p.pid, unix.SIGKILL) }
+
+// killTree kills what has left the group.
+func (p *proc) killTree() {
+	if p.cgroup != nil {
+		p.cgroup.kill()
+		return
+	}
+	if len(p.s.Marks) > 0 {
+		marks := make([]string, len(p.s.Marks))
+		for i, m := range p.s.Marks {
+			marks[i] = m + "\x00"
+		}
+		KillMarked(marks...)
+	}
+}
+
+// reap collects how the main process ended, and waits until its group, which
+// has been killed, is gone.
+func (p *proc) reap() {
+	var ws syscall.WaitStatus
+	var ru syscall.Rusage
+	for {
+		if _, err := syscall.Wait4(p.pid, &ws, 0, &ru); err != syscall.EINTR {
+			break
+		}
+	}
+	p.ex.Finished = time.Now()
+	if ws.Signaled() {
+		p.ex.Signal = signalName(ws.Signal())
+	} else {
+		p.ex.Status = ws.ExitStatus()
+	}
+	p.ex.User, p.ex.System = time.Duration(ru.Utime.Nano()), time.Duration(ru.Stime.Nano())
+	p.ex.MaxRSS = int64(ru.Maxrss) * maxRSSUnit
+
+	// Group leftovers are dying: rare, and over at once.
+	for wait := 100 * time.Microsecond; wait < goneWait && unix.Kill(-p.pid, 0) == nil; wait *= 2 {
+		time.Sleep(wait)
+	}
+}
+
+func signalName(s syscall.Signal) string {
+	if n := unix.SignalName(s); n != "" {
+		return n
+	}
+	return s.String()
+}

@@ -1,0 +1,189 @@
+//go:build unix
+
+package workdir_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/runner/workdir"
+)
+
+// tree fills a directory: names that end with / are directories, those with ->
+// are symbolic links, others are files that contain their name.
+func tree(t *testing.T, dir string, names ...string) {
+	t.Helper()
+	for _, n := range names {
+		path := filepath.Join(dir, n)
+		var err error
+		if name, to, link := strings.Cut(n, "->"); link {
+			err = os.Symlink(to, filepath.Join(dir, name))
+		} else if strings.HasSuffix(n, "/") {
+			err = os.MkdirAll(path, 0o755)
+		} else if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil {
+			err = os.WriteFile(path, []byte(n), 0o640)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestOutputs(t *testing.T) {
+	outside := t.TempDir()
+	tree(t, outside, "secret")
+	for _, c := range []struct {
+		name     string
+		tree     []string
+		patterns []string
+		want     []string // sorted
+		missing  []string
+		notes    string
+	}{
+		{"a name", []string{"a.csv", "b.csv"}, []string{"a.csv"}, []string{"a.csv"}, nil, ""},
+		{"a glob", []string{"a.csv", "b.csv", "c.txt"}, []string{"*.csv"}, []string{"a.csv", "b.csv"}, nil, ""},
+		{"each element", []string{"r/1/x", "r/2/x", "r/2/y", "r/x"}, []string{"r/?/x"}, []string{"r/1/x", "r/2/x"}, nil, ""},
+		{"a directory", []string{"out/x", "out/sub/.y", "out/empty/", "z"}, []string{"out"}, []string{"out/sub/.y", "out/x"}, nil, ""},
+		{"a directory with a slash", []string{"out/x"}, []string{"out/"}, []string{"out/x"}, nil, ""},
+		{"a glob spares hidden names", []string{".cache/x", ".tmp/y", "z"}, []string{"*"}, []string{"z"}, nil, ""},
+		{"unless it asks for them", []string{".cache/x", "z"}, []string{".c*"}, []string{".cache/x"}, nil, ""},
+		{"found twice", []string{"a", "b"}, []string{"a", "*", "./a"}, []string{"a", "b"}, nil, ""},
+		{"missing", []string{"a"}, []string{"a", "b", "c/*", "a/x", "[ab]z"}, []string{"a"}, []string{"b", "c/*", "a/x", "[ab]z"}, ""},
+		{"an empty directory is no miss", []string{"out/"}, []string{"out"}, nil, nil, ""},
+		{"links inside", []string{"data/1", "latest->data/1", "data/up->../data/1"}, []string{"*"}, []string{"data/1", "data/up", "latest"}, nil, ""},
+		{"link outside", []string{"x->" + outside + "/secret", "y"}, []string{"*"}, []string{"y"}, nil, `"x" is a symbolic link`},
+		{"link upwards", []string{"x->../../secret"}, []string{"x"}, nil, nil, `"x" is a symbolic link`},
+		{"link to nothing", []string{"x->none"}, []string{"x"}, nil, nil, `"x" is a symbolic link`},
+		{"directory outside", []string{"d->" + outside}, []string{"d", "d/secret", "d/*"}, nil, []string{"d/secret", "d/*"}, `"d" is a symbolic link`},
+		{"directory inside", []string{"a/x", "d->a"}, []string{"*"}, []string{"a/x"}, nil, `"d" is a symbolic link to a directory`},
+		{"link to itself", []string{"a/x", "a/self->.", "a/l->l"}, []string{"a"}, []string{"a/x"}, nil, "symbolic link"},
+		{"name with an escape", []string{"a\x1b[2J", "b"}, []string{"*"}, []string{"b"}, nil, `control characters`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := attempt(&tasks.Task{Outputs: c.patterns}, nil)
+			d := mustCreate(t, a)
+			tree(t, d.Path(), c.tree...)
+			got, err := d.Collect(t.Context(), a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, f := range got.Files {
+				names = append(names, f.Name)
+				text := string(f.Inline)
+				if text != f.Name && f.Name != "latest" && f.Name != "data/up" || f.Mode != 0o640 {
+					t.Errorf("%s: %q, mode %o", f.Name, text, f.Mode)
+				}
+			}
+			slices.Sort(names)
+			if !slices.Equal(names, c.want) {
+				t.Errorf("files %q, want %q", names, c.want)
+			}
+			if !slices.Equal(got.Missing, c.missing) {
+				t.Errorf("missing %q, want %q", got.Missing, c.missing)
+			}
+			if notes := strings.Join(got.Notes, "\n"); !strings.Contains(notes, c.notes) || c.notes == "" && notes != "" || strings.Contains(notes, "\x1b") {
+				t.Errorf("notes %q, want %q", notes, c.notes)
+			}
+			if strings.Contains(got.Text(), "\n") || (got.Text() == "") != (c.missing == nil && c.notes == "") {
+				t.Errorf("text %q", got.Text())
+			}
+		})
+	}
+}
+
+func TestOnlyRegularFilesAreOutputs(t *testing.T) {
+	a := attempt(&tasks.Task{Outputs: []string{"*"}}, nil)
+	d := mustCreate(t, a)
+	if err := syscall.Mkfifo(filepath.Join(d.Path(), "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.Collect(t.Context(), a)
+	if err != nil || len(got.Files) > 0 || !strings.Contains(got.Text(), `"fifo" is not a regular file`) {
+		t.Errorf("Collect = %+v, %v", got, err)
+	}
+}
+
+func TestFileWithoutRightsIsAnOutput(t *testing.T) {
+	a := attempt(&tasks.Task{Outputs: []string{"x"}}, nil)
+	d := mustCreate(t, a)
+	tree(t, d.Path(), "x")
+	if err := os.Chmod(filepath.Join(d.Path(), "x"), 0); err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.Collect(t.Context(), a)
+	if err != nil || len(got.Files) != 1 || string(got.Files[0].Inline) != "x" || got.Files[0].Mode != 0 {
+		t.Errorf("Collect = %+v, %v", got, err)
+	}
+}
+
+func TestTooManyOutputs(t *testing.T) {
+	a := attempt(&tasks.Task{Outputs: []string{"*"}}, nil)
+	d := mustCreate(t, a)
+	for i := range workdir.MaxOutputs + 1 {
+		if err := os.Link(filepath.Join(d.Path(), "0"), filepath.Join(d.Path(), fmt.Sprint(i))); i == 0 {
+			tree(t, d.Path(), "0")
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := d.Collect(t.Context(), a); code(err) != tasks.BadInput || !strings.Contains(err.Error(), "10000 files") {
+		t.Errorf("Collect = %v", err)
+	}
+}
+
+func TestCollectingFails(t *testing.T) {
+	a := attempt(&tasks.Task{Outputs: []string{"*"}}, nil)
+	a.Keep = func(string) (tasks.Content, error) { return tasks.Content{}, errors.New("store is full") }
+	d := mustCreate(t, a)
+	tree(t, d.Path(), "x")
+	if _, err := d.Collect(t.Context(), a); code(err) != tasks.Internal || !strings.Contains(err.Error(), `output "x": store is full`) {
+		t.Errorf("Collect = %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stop := &tasks.StopError{Reason: tasks.StopKill}
+	cancel(stop)
+	if _, err := d.Collect(ctx, a); !errors.Is(err, stop) {
+		t.Errorf("Collect = %v, want %v", err, stop)
+	}
+}
+
+func TestGivenDirectoryIsAnothers(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can")
+	}
+	outside := t.TempDir()
+	a := attempt(&tasks.Task{Inputs: []tasks.Input{inline("d/x", "", 0o600)}}, nil)
+	d := mustCreate(t, a)
+	if err := d.Place(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	tree(t, d.Path(), "link->"+outside)
+	if err := d.Give(65534, 65533); err != nil {
+		t.Fatal(err)
+	}
+	owner := func(path string) [2]uint32 {
+		st, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sys := st.Sys().(*syscall.Stat_t)
+		return [2]uint32{sys.Uid, sys.Gid}
+	}
+	for _, n := range []string{"", "d", "d/x", ".tmp", "link"} {
+		if got := owner(filepath.Join(d.Path(), n)); got != [2]uint32{65534, 65533} {
+			t.Errorf("%q is owned by %v", n, got)
+		}
+	}
+	if got := owner(outside); got[0] != 0 {
+		t.Errorf("a directory that a link leads to was given away: %v", got)
+	}
+}

@@ -1,0 +1,188 @@
+package workdir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/scagent/scagent/tasks"
+)
+
+const tmpName = ".tmp"
+
+// Dir is the work directory of one attempt. Its methods are called by one
+// goroutine at a time.
+type Dir struct {
+	path string
+	root *os.Root
+}
+
+// Error says why a task cannot be run in its directory, or its outputs cannot
+// be had.
+type Error struct {
+	Code tasks.Code // BadInput: the task is at fault; Internal: this machine
+	Text string     // one line
+	Err  error      // may be nil
+}
+
+// Error returns the line.
+func (e *Error) Error() string { return e.Text }
+
+// Outcome returns the outcome of an attempt that ended with this error.
+func (e *Error) Outcome() tasks.Outcome { return tasks.Outcome{Code: e.Code, Text: e.Text} }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+func badInput(format string, a ...any) error {
+	return &Error{Code: tasks.BadInput, Text: fmt.Sprintf(format, a...)}
+}
+
+// internal is an error of this machine; the text names the remedy for a full disk.
+func internal(what string, err error) error {
+	text := fmt.Sprintf("%s: %v", what, err)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		text = what + ": the disk of the work directories is full"
+	}
+	return &Error{Code: tasks.Internal, Text: text, Err: err}
+}
+
+// Create makes the work directory of an attempt below root, and root itself if
+// need be. Root may be passed through by every user, and listed only by the
+// agent's, so that Give can hand a directory in it to another user.
+func Create(root string, a *tasks.Attempt) (*Dir, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, internal("work directory", err)
+	}
+	path := filepath.Join(root, fmt.Sprintf("%s-%d", a.ID, a.N))
+	err = os.Mkdir(path, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = makeRoot(root); err == nil {
+			err = os.Mkdir(path, 0o700)
+		}
+	}
+	if errors.Is(err, fs.ErrExist) { // of an agent that died, or another agent's
+		path, err = os.MkdirTemp(root, filepath.Base(path)+"-")
+	}
+	if err != nil {
+		return nil, internal("work directory", err)
+	}
+	d := &Dir{path: path}
+	if err := os.Mkdir(d.Tmp(), 0o700); err != nil {
+		os.Remove(path)
+		return nil, internal("work directory", err)
+	}
+	return d, nil
+}
+
+func makeRoot(root string) error {
+	if err := os.MkdirAll(filepath.Dir(root), 0o755); err != nil {
+		return err
+	}
+	if err := os.Mkdir(root, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return os.Chmod(root, 0o711)
+}
+
+// Path returns the absolute path of the directory.
+func (d *Dir) Path() string { return d.path }
+
+// Tmp returns the path for TMPDIR.
+func (d *Dir) Tmp() string { return filepath.Join(d.path, tmpName) }
+
+// open opens the directory as a root that no path leads out of.
+func (d *Dir) open() (*os.Root, error) {
+	if d.root == nil {
+		root, err := os.OpenRoot(d.path)
+		if err != nil {
+			return nil, internal("work directory", err)
+		}
+		d.root = root
+	}
+	return d.root, nil
+}
+
+// Give makes another user the owner of the directory and of everything in it.
+// Only root can.
+func (d *Dir) Give(uid, gid int) error {
+	root, err := d.open()
+	if err != nil {
+		return err
+	}
+	err = fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return root.Lchown(filepath.FromSlash(path), uid, gid)
+	})
+	if err != nil {
+		return internal("give the work directory to another user", err)
+	}
+	return nil
+}
+
+// CheckDir reports, as an error with code BadInput, why a command cannot run in
+// dir, a directory of this machine that the task names.
+func CheckDir(dir string) error {
+	st, err := os.Stat(dir)
+	switch {
+	case !filepath.IsAbs(dir):
+		return badInput("dir %q is not an absolute path", dir)
+	case errors.Is(err, fs.ErrNotExist):
+		return badInput("dir %s: there is no such directory on this worker", dir)
+	case err != nil:
+		return badInput("dir %s: %v", dir, err)
+	case !st.IsDir():
+		return badInput("dir %s is not a directory", dir)
+	}
+	return nil
+}
+
+// Remove removes the directory and everything in it. It does not follow
+// symbolic links, and removes read-only directories too. It may be called twice.
+func (d *Dir) Remove() error {
+	if d.root != nil {
+		d.root.Close()
+		d.root = nil
+	}
+	// Most tasks leave nothing behind.
+	syscall.Rmdir(d.Tmp())
+	if syscall.Rmdir(d.path) == nil {
+		return nil
+	}
+	err := os.RemoveAll(d.path)
+	if errors.Is(err, fs.ErrPermission) {
+		d.makeWritable()
+		err = os.RemoveAll(d.path)
+	}
+	if err != nil {
+		return internal("remove work directory", err)
+	}
+	return nil
+}
+
+// makeWritable gives the owner all rights to all directories, as long as that
+// brings new ones to light.
+func (d *Dir) makeWritable() {
+	os.Chmod(d.path, 0o700)
+	root, err := os.OpenRoot(d.path)
+	if err != nil {
+		return
+	}
+	defer root.Close()
+	fs.WalkDir(root.FS(), ".", func(path string, e fs.DirEntry, err error) error {
+		// A directory is seen before it is read.
+		if err == nil && e.IsDir() {
+			root.Chmod(filepath.FromSlash(path), 0o700)
+		}
+		if err != nil && e != nil && e.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	})
+}
