@@ -1,0 +1,23 @@
+// Package worker runs the attempts that masters offer to this node.
+//
+// A Worker has slots. An offered attempt starts at once when its slots are
+// free, otherwise it waits in the queue of its master, and the masters' queues
+// take turns. The runner of the task's kind runs it; what it writes streams
+// back on the link (see output), and its outcome is kept until the master has
+// acknowledged it. A slot is free again when the runner has returned, not
+// before.
+//
+// # When a link breaks
+//
+// Attempts go on. When a link to the same master is there again, it says which
+// attempts it still wants; the others are stopped. Output that was on its way
+// is sent again from where the master has it, and outcomes that were not
+// acknowledged too. An attempt of an at-most-once task is stopped when its
+// master has been silent for the lease. Outcomes that nobody fetches are
+// dropped after Config.KeepOutcome.
+//
+// # Goroutines
+//
+// One for each running attempt. Messages arrive on the goroutine of their link
+// and never block.
+package worker

@@ -1,0 +1,183 @@
+package worker
+
+import (
+	"fmt"
+
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/wire"
+)
+
+// Offer takes an attempt into a slot or the queue, or rejects it. An attempt
+// that is known already is answered with where it stands.
+func (w *Worker) Offer(l *wire.Link, o *wire.Offer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if a := w.attempts[o.Key]; a != nil {
+		w.replyLocked(a, l)
+		return
+	}
+	switch {
+	case w.draining:
+		l.SendReject(o.Key, tasks.Draining, "the worker is draining")
+		return
+	case int(o.Slots) > w.cfg.Slots || o.Slots < 1:
+		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the task takes %d slots, the worker has %d", o.Slots, w.cfg.Slots))
+		return
+	}
+	free := w.cfg.Slots - w.busy
+	fits := int(o.Slots) <= free && w.queue.len() == 0
+	if !fits && w.queue.len() >= w.cfg.MaxQueued {
+		l.SendReject(o.Key, tasks.Busy, fmt.Sprintf("%d attempts wait already", w.queue.len()))
+		return
+	}
+	t, err := wire.DecodeTask(o.Spec)
+	if err != nil {
+		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the task cannot be read: %v", err))
+		return
+	}
+	if w.cfg.Runners[t.Kind] == nil {
+		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the worker runs no tasks of kind %q", t.Kind))
+		return
+	}
+	a := &attempt{key: o.Key, offer: *o, task: t, master: l.Peer().Node, slots: int(o.Slots), link: l, out: newOutput(o.Key, l)}
+	a.offer.Spec = nil
+	w.attempts[a.key] = a
+	if fits {
+		w.enterLocked(a)
+		return
+	}
+	a.phase = queued
+	w.queue.push(a)
+	l.SendAccept(a.key, true)
+}
+
+// Grant starts an at-most-once attempt.
+func (w *Worker) Grant(_ *wire.Link, k wire.Key) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if a := w.attempts[k]; a != nil && a.phase == awaitingGrant {
+		w.startLocked(a)
+	}
+}
+
+// Window lets an attempt write n more bytes.
+func (w *Worker) Window(_ *wire.Link, k wire.Key, n uint32) {
+	w.mu.Lock()
+	a := w.attempts[k]
+	w.mu.Unlock()
+	if a != nil {
+		a.out.grant(int(n))
+	}
+}
+
+// Ack forgets an attempt whose outcome the master has recorded.
+func (w *Worker) Ack(_ *wire.Link, k wire.Key) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if a := w.attempts[k]; a != nil && a.phase == finished {
+		w.forgetLocked(a)
+	}
+}
+
+// Recall gives back those of the attempts that have not started.
+func (w *Worker) Recall(l *wire.Link, ks []wire.Key) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var back []wire.Key
+	for _, k := range ks {
+		if a := w.attempts[k]; a != nil && a.phase == queued {
+			w.dropLocked(a)
+			back = append(back, k)
+		}
+	}
+	l.SendGivenBack(back)
+}
+
+// Cancel stops an attempt, or drops it if it has not started; either way its
+// master gets an outcome.
+func (w *Worker) Cancel(l *wire.Link, k wire.Key, r tasks.StopReason) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a := w.attempts[k]
+	switch {
+	case a == nil:
+		l.SendState([]wire.AttemptState{{Key: k, State: wire.Unknown}})
+	case a.phase == queued, a.phase == awaitingGrant:
+		w.dropLocked(a)
+		l.SendResult(k, &tasks.Outcome{Code: tasks.Cancelled, Text: "cancelled before it started"})
+	default:
+		a.stopLocked(r)
+		if r == tasks.StopSuperfluous {
+			a.out.discard()
+		}
+	}
+}
+
+// Reattach settles, on a new link, which attempts of its master go on: those it
+// names. The others are stopped and forgotten.
+func (w *Worker) Reattach(l *wire.Link, held []wire.Held) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	states := make([]wire.AttemptState, len(held))
+	wanted := make(map[wire.Key]bool, len(held))
+	for i, h := range held {
+		wanted[h.Key] = true
+		states[i].Key = h.Key
+		if a := w.attempts[h.Key]; a != nil {
+			states[i].State = a.phase.wire()
+		}
+	}
+	l.SendState(states)
+	for _, a := range w.attempts {
+		if a.master == l.Peer().Node && !wanted[a.key] {
+			w.dropLocked(a)
+		}
+	}
+	for _, h := range held {
+		if a := w.attempts[h.Key]; a != nil {
+			a.link = l
+			a.out.resume(l, h.Received, h.Taken)
+			w.replyLocked(a, l)
+		}
+	}
+}
+
+// replyLocked tells the attempt's master, on its link, where the attempt stands.
+func (w *Worker) replyLocked(a *attempt, l *wire.Link) {
+	if a.expire != nil {
+		a.expire.Stop()
+		a.expire = nil
+	}
+	switch a.phase {
+	case queued:
+		l.SendAccept(a.key, true)
+	case awaitingGrant:
+		l.SendAccept(a.key, false)
+	case running, finished:
+		if a.phase == running {
+			l.SendStarted(a.key)
+		}
+		w.wg.Go(func() { w.report(a, l) })
+	}
+}
+
+// LinkDown takes note that a link has ended: what was on it goes on without.
+// The owner of the links calls it.
+func (w *Worker) LinkDown(l *wire.Link) (orphans int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, a := range w.attempts {
+		if a.link != l {
+			continue
+		}
+		orphans++
+		a.link = nil
+		a.out.detach(l)
+		after := w.cfg.KeepOutcome
+		if a.offer.AtMostOnce && a.phase != finished {
+			after = w.cfg.Lease
+		}
+		w.expireLocked(a, after)
+	}
+	return orphans
+}
