@@ -1,0 +1,197 @@
+package master
+
+import (
+	"bytes"
+	"context"
+	"io"
+
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/wire"
+)
+
+// EventType says what an Event tells.
+type EventType uint8
+
+// What a follower is told of a task: that it started, what it wrote, that it
+// starts anew after it had written something, and how it ended.
+const (
+	EventStarted EventType = iota + 1
+	EventOutput
+	EventAgain
+	EventResult
+)
+
+// Event is one thing that happened to a task that is followed.
+type Event struct {
+	Type     EventType
+	Task     tasks.ID
+	Index    int
+	Worker   string // name
+	WorkerID string
+	Attempt  uint32
+	Stream   wire.Stream   // of EventOutput
+	Output   []byte        // of EventOutput; the receiver may keep it
+	Result   *tasks.Result // of EventResult; not to be changed
+}
+
+// Follower gets everything that the tasks of a run write and how they end, in
+// order for each task. When Next is not called, the tasks that write more than
+// wire.Window bytes wait. It is used by one goroutine, and must be closed.
+type Follower struct {
+	m      *Master
+	run    *Run
+	ready  chan struct{} // has a token when queue may not be empty
+	queue  []*cursor     // guarded by Master.mu: tasks with something new
+	left   int           // guarded by Master.mu: tasks whose result was not given yet
+	closed bool          // guarded by Master.mu
+
+	cursors map[*task]*cursor // guarded by Master.mu
+}
+
+// cursor is how far a follower is with a task.
+type cursor struct {
+	t       *task
+	n       uint32  // attempt that it is in
+	off     uint64  // bytes of the attempt that were given
+	backlog []piece // what the attempt wrote before it was followed, to be given first
+	queued  bool
+	told    bool // of the start of attempt n
+	done    bool
+}
+
+// followLocked attaches a new follower to tasks of the run. What a task wrote before is
+// given from its kept copy.
+func (m *Master) followLocked(r *Run, ts []*task) *Follower {
+	f := &Follower{m: m, run: r, ready: make(chan struct{}, 1), left: len(ts), cursors: make(map[*task]*cursor, len(ts))}
+	for _, t := range ts {
+		c := &cursor{t: t, n: t.n}
+		f.cursors[t] = c
+		if t.rec != nil && t.rec.received > 0 {
+			for _, s := range []wire.Stream{wire.Stdout, wire.Stderr} {
+				if b, _ := t.rec.copies[s].bytes(); len(b) > 0 {
+					c.backlog = append(c.backlog, piece{stream: s, b: bytes.Clone(b)})
+				}
+			}
+			c.off = t.rec.received
+		}
+		if t.n > 0 || t.state.Final() {
+			f.wakeLocked(c)
+		}
+	}
+	if r.followers == nil {
+		r.followers = map[*Follower]struct{}{}
+	}
+	r.followers[f] = struct{}{}
+	return f
+}
+
+func (f *Follower) wakeLocked(c *cursor) {
+	if !c.queued && !c.done {
+		c.queued = true
+		f.queue = append(f.queue, c)
+	}
+	select {
+	case f.ready <- struct{}{}:
+	default:
+	}
+}
+
+// tellLocked wakes the followers of t's run.
+func (r *Run) tellLocked(t *task) {
+	for f := range r.followers {
+		if c := f.cursors[t]; c != nil {
+			f.wakeLocked(c)
+		}
+	}
+}
+
+// Next waits for the next event. It returns io.EOF after the result of the last
+// task.
+func (f *Follower) Next(ctx context.Context) (Event, error) {
+	for {
+		f.m.mu.Lock()
+		for len(f.queue) > 0 {
+			c := f.queue[0]
+			if e, ok := f.stepLocked(c); ok {
+				f.queue = append(f.queue[1:], c) // the others first
+				f.m.mu.Unlock()
+				return e, nil
+			}
+			c.queued = false
+			f.queue = f.queue[1:]
+		}
+		left := f.left
+		f.m.mu.Unlock()
+		if left == 0 {
+			return Event{}, io.EOF
+		}
+		select {
+		case <-f.ready:
+		case <-ctx.Done():
+			return Event{}, context.Cause(ctx)
+		}
+	}
+}
+
+// stepLocked returns the next event of one task.
+func (f *Follower) stepLocked(c *cursor) (Event, bool) {
+	t := c.t
+	if c.done {
+		return Event{}, false
+	}
+	e := Event{Task: t.id, Index: int(t.index), Attempt: t.n}
+	switch {
+	case t.result != nil:
+		e.Worker, e.WorkerID = t.result.Worker, t.result.WorkerID
+	case t.at != nil:
+		e.Worker, e.WorkerID = t.at.info.Name, t.at.info.ID
+	}
+	if c.n != t.n {
+		again := c.off > 0
+		c.n, c.off, c.told, c.backlog = t.n, 0, false, nil
+		if again {
+			e.Type = EventAgain
+			return e, true
+		}
+	}
+	if !c.told && (t.state == tasks.StateRunning || t.state.Final() && t.result.Attempt > 0) {
+		c.told = true
+		e.Type = EventStarted
+		return e, true
+	}
+	if len(c.backlog) > 0 {
+		e.Type, e.Stream, e.Output = EventOutput, c.backlog[0].stream, c.backlog[0].b
+		c.backlog = c.backlog[1:]
+		return e, true
+	}
+	if t.rec != nil && c.off < t.rec.received {
+		if p := t.rec.after(c.off); p.b != nil {
+			c.off = p.at + uint64(len(p.b))
+			f.m.takenLocked(t)
+			e.Type, e.Stream, e.Output = EventOutput, p.stream, p.b
+			return e, true
+		}
+		c.off = t.rec.received
+	}
+	if t.state.Final() {
+		c.done = true
+		f.left--
+		e.Type, e.Result = EventResult, t.result
+		return e, true
+	}
+	return Event{}, false
+}
+
+// Close detaches the follower: its tasks no longer wait for it.
+func (f *Follower) Close() {
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	if f.closed {
+		return
+	}
+	f.closed = true
+	delete(f.run.followers, f)
+	for t := range f.cursors {
+		f.m.takenLocked(t)
+	}
+}

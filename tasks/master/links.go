@@ -1,0 +1,233 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/wire"
+)
+
+var errGone = errors.New("it has left the pool")
+
+// dialTimeout bounds one try at reaching a worker.
+const dialTimeout = 5 * time.Second
+
+// reachLocked sees to it that there will be a link to w, or that its tasks go
+// elsewhere.
+func (m *Master) reachLocked(w *worker) {
+	if w.link != nil || w.dialling || m.closed {
+		return
+	}
+	w.dialling = true
+	m.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(m.ctx, dialTimeout)
+		defer cancel()
+		_, err := m.cfg.Links.Connect(ctx, w.info.ID)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		w.dialling = false
+		if m.closed || w.link != nil {
+			return
+		}
+		if err == nil { // it was up, and is down again
+			err = errors.New("the connection broke at once")
+		}
+		m.loseLocked(w, err)
+		m.unreachableLocked(w, err)
+	})
+}
+
+// announceLocked asks workers without a link to dial this node, and dials those
+// that have not done so in time: a run for a thousand nodes costs one broadcast
+// and no storm of dials from here.
+func (m *Master) announceLocked(run tasks.ID, ws []*worker) {
+	nodes := make([]string, len(ws))
+	for i, w := range ws {
+		nodes[i] = w.info.ID
+		w.dialling = true
+	}
+	m.cfg.Announce(run, nodes)
+	time.AfterFunc(m.cfg.AnnounceWait, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for _, w := range ws {
+			w.dialling = false
+			if w.link == nil && len(w.attempts) > 0 {
+				m.reachLocked(w)
+			}
+		}
+	})
+}
+
+// unreachableLocked takes away what was assigned to a worker that cannot be
+// reached. Tasks that may run elsewhere do; tasks that are bound to it wait
+// until it is reached again, for a time.
+func (m *Master) unreachableLocked(w *worker, cause error) {
+	now := time.Now()
+	if w.unreached.IsZero() {
+		w.unreached = now
+	}
+	m.cfg.Logger.Printf("[WARN] tasks: worker not reached: worker=%s cause=%q", w.info.Name, cause)
+	spread := map[*class]bool{}
+	for _, t := range w.attempts {
+		if t.step == assigned {
+			m.againLocked(t)
+			if t.bound == nil {
+				spread[t.run.class] = true
+			}
+		}
+	}
+	for t := range w.queue.each() {
+		if t.reachUntil.IsZero() {
+			t.reachUntil = now.Add(m.cfg.ReachTimeout)
+		}
+		if !w.listed || !now.Before(t.reachUntil) {
+			w.queue.drop(t)
+			m.failNeverLocked(t, tasks.NeverReached, fmt.Sprintf("worker %q: %v", w.info.Name, cause))
+		}
+	}
+	atMost := 10 * time.Second
+	if w.queue.len() > 0 {
+		atMost = time.Second
+	}
+	m.holdLocked(w, min(max(now.Sub(w.unreached), 250*time.Millisecond), atMost))
+	for c := range spread {
+		m.spreadLocked(c)
+	}
+	m.forgetWorkerLocked(w)
+}
+
+// Up takes a new link into use: both ends tell what they hold, and what waited
+// for the link is sent.
+func (m *Master) Up(l *wire.Link) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return
+	}
+	w := m.workerLocked(l.Peer().Node)
+	if w.boot != l.Peer().Boot {
+		if w.boot != "" {
+			m.loseLocked(w, errors.New("its agent was started anew"))
+		}
+		w.boot, w.draining, w.load, w.run = l.Peer().Boot, false, wire.Load{}, 0
+	}
+	w.link, w.unreached, w.holdUntil = l, time.Time{}, time.Time{}
+	var held []wire.Held
+	var fresh []*task
+	for _, t := range w.attempts {
+		if t.step == assigned {
+			fresh = append(fresh, t)
+			continue
+		}
+		h := wire.Held{Key: t.key()}
+		if t.rec != nil {
+			h.Received, h.Taken = t.rec.received, t.rec.taken
+			t.rec.told = t.rec.taken
+		}
+		held = append(held, h)
+	}
+	l.SendReattach(held)
+	for _, t := range w.attempts {
+		if t.step != assigned && t.stop != 0 {
+			l.SendCancel(t.key(), t.stop)
+		}
+	}
+	for _, t := range fresh {
+		t.reachUntil = time.Time{}
+		m.offerLocked(t)
+	}
+	m.dispatchLocked(w)
+}
+
+// Down takes note that a link has ended, and dials again when attempts are on it.
+func (m *Master) Down(l *wire.Link, cause error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.workers[l.Peer().Node]
+	if w == nil || w.link != l || m.closed {
+		return
+	}
+	w.link = nil
+	if len(w.attempts) == 0 {
+		if w.queue.len() > 0 {
+			m.reachLocked(w)
+		}
+		m.forgetWorkerLocked(w)
+		return
+	}
+	if w.dialling {
+		return
+	}
+	m.cfg.Logger.Printf("[INFO] tasks: link broke, dialling again: worker=%s attempts=%d cause=%q", w.info.Name, len(w.attempts), cause)
+	w.dialling = true
+	until := l.LastHeard().Add(m.cfg.Lease)
+	if soon := time.Now().Add(m.cfg.Lease / 3); soon.After(until) {
+		until = soon
+	}
+	m.wg.Go(func() { m.redial(w, until) })
+}
+
+// redial dials w until the lease of its attempts ends, or it is known to be gone.
+func (m *Master) redial(w *worker, until time.Time) {
+	ctx, cancel := context.WithDeadline(m.ctx, until)
+	defer cancel()
+	var err error
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
+		if _, err = m.cfg.Links.Connect(ctx, w.info.ID); err == nil || ctx.Err() != nil || errors.Is(err, syscall.ECONNREFUSED) {
+			break
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w.dialling = false
+	if m.closed || w.link != nil {
+		return
+	}
+	if err == nil {
+		err = errors.New("the connection broke again at once")
+	}
+	m.loseLocked(w, err)
+	m.unreachableLocked(w, err)
+}
+
+// loseLocked gives up every attempt that w may have started.
+func (m *Master) loseLocked(w *worker, cause error) {
+	spread := map[*class]bool{}
+	for _, t := range w.attempts {
+		if t.step != assigned && t.step != fetching {
+			m.lostLocked(t, cause)
+			if t.waits && t.bound == nil {
+				spread[t.run.class] = true
+			}
+		}
+	}
+	m.holdLocked(w, 250*time.Millisecond)
+	for c := range spread {
+		m.spreadLocked(c)
+	}
+}
+
+// Load takes note of what a worker says of itself.
+func (m *Master) Load(l *wire.Link, ld wire.Load) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.workers[l.Peer().Node]
+	if w == nil || w.link != l {
+		return
+	}
+	w.load = ld
+	if w.draining != ld.Draining {
+		w.draining = ld.Draining
+		w.version++
+		m.dispatchLocked(w)
+	}
+}

@@ -1,0 +1,174 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"sync"
+	"time"
+
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/wire"
+)
+
+// Links opens and finds the links to workers; *wire.Hub does.
+type Links interface {
+	Connect(ctx context.Context, node string) (*wire.Link, error)
+}
+
+// Config configures a Master. Start from DefaultConfig; New copies it.
+type Config struct {
+	Node  string // id of this node, the owner of the tasks
+	Links Links
+
+	// Announce asks nodes, by gossip, to dial this one for a run; nil when there
+	// is no gossip. It must not block.
+	Announce func(run tasks.ID, nodes []string)
+	// AnnounceWait is how long announced nodes have before they are dialled.
+	// Default: 150ms.
+	AnnounceWait time.Duration
+
+	// Fetch brings content that a worker made here; Hold and Release keep content
+	// that a queued task names. They may be nil when no task names any.
+	Fetch         func(ctx context.Context, node string, c *tasks.Content) error
+	Hold, Release func(c *tasks.Content)
+
+	// Lease is how long a worker may be silent before its attempts are lost. Default: 3s.
+	Lease time.Duration
+	// ReachTimeout is how long a worker that a task is bound to is dialled before
+	// the task is given up as never reached. Default: 5s.
+	ReachTimeout time.Duration
+	// DocumentWait is how long a submission waits for documents of members that
+	// have not been fetched yet. Default: 2s.
+	DocumentWait time.Duration
+
+	// MaxQueued bounds the tasks that have not ended; more are refused with
+	// ErrFull. Default: 2,000,000.
+	MaxQueued int
+	// MaxKept and MaxKeptBytes bound the ended tasks, and what their results and
+	// output take together, that can still be asked for; the oldest go first.
+	// Default: 10,000 and 256 MiB.
+	MaxKept      int
+	MaxKeptBytes int64
+
+	// Changed is told of each state that a task enters, in order, unless the task
+	// is ephemeral. It runs under the Master's lock: it must not block nor call back.
+	Changed func(tasks.Result)
+
+	Logger *log.Logger
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{
+		AnnounceWait: 150 * time.Millisecond,
+		Lease:        3 * time.Second,
+		ReachTimeout: 5 * time.Second,
+		DocumentWait: 2 * time.Second,
+		MaxQueued:    2_000_000,
+		MaxKept:      10_000,
+		MaxKeptBytes: 256 << 20,
+		Announce:     func(tasks.ID, []string) {},
+		Hold:         func(*tasks.Content) {},
+		Release:      func(*tasks.Content) {},
+		Changed:      func(tasks.Result) {},
+		Logger:       log.New(io.Discard, "", 0),
+	}
+}
+
+// Master is the wire.FromWorker of its node.
+type Master struct {
+	cfg    Config // constant
+	ids    *tasks.IDs
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // goroutines that dial and fetch
+
+	// mu guards the fields below and everything they lead to.
+	mu      sync.Mutex
+	workers map[string]*worker
+	classes map[string]*class
+	waiting []*class // those with a task in their queue, by priority
+	tasks   map[tasks.ID]*task
+	runs    map[tasks.ID]*Run
+	open    int // tasks that have not ended
+	kept    keeper
+	changed chan struct{} // closed, and made anew, when the workers change
+	closed  bool
+	stats   Stats
+}
+
+// Stats counts since the start.
+type Stats struct {
+	Submitted, Done, Failed, Cancelled, Lost uint64 // tasks
+	Attempts, LostAttempts, Rejected         uint64
+	Recalled                                 uint64
+	Open                                     int // tasks that have not ended
+}
+
+// ErrClosed is returned by a Master that has been closed.
+var ErrClosed = errors.New("the agent is shutting down")
+
+// New checks cfg and returns a Master without workers.
+func New(cfg Config) (*Master, error) {
+	ids, err := tasks.NewIDs(cfg.Node)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("master: %w", err)
+	case cfg.Links == nil:
+		return nil, errors.New("master: Links is nil")
+	case cfg.Lease <= 0 || cfg.ReachTimeout <= 0:
+		return nil, fmt.Errorf("master: Lease is %v and ReachTimeout %v; want both above 0", cfg.Lease, cfg.ReachTimeout)
+	case cfg.MaxQueued < 1:
+		return nil, fmt.Errorf("master: MaxQueued is %d; want at least 1", cfg.MaxQueued)
+	}
+	m := &Master{
+		cfg: cfg, ids: ids,
+		workers: map[string]*worker{}, classes: map[string]*class{},
+		tasks: map[tasks.ID]*task{}, runs: map[tasks.ID]*Run{},
+		changed: make(chan struct{}),
+	}
+	m.kept = keeper{m: m}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	return m, nil
+}
+
+// Close ends every task that has not ended as cancelled (workers stop what they
+// run of it as their links close), and waits for the Master's goroutines. It may
+// be called twice.
+func (m *Master) Close() {
+	m.mu.Lock()
+	if !m.closed {
+		m.closed = true
+		for _, t := range m.tasks {
+			m.cancelLocked(t, tasks.StopCancel)
+			if !t.state.Final() {
+				m.endLocked(t, tasks.StateCancelled, &tasks.Outcome{Code: tasks.Cancelled, Text: "the submitting agent was stopped"})
+			}
+		}
+		for _, w := range m.workers {
+			w.timer.Stop()
+		}
+		m.notifyLocked()
+	}
+	m.mu.Unlock()
+	m.cancel()
+	m.wg.Wait()
+}
+
+// Stats returns the counters.
+func (m *Master) Stats() Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.stats
+	s.Open = m.open
+	return s
+}
+
+// notifyLocked wakes the submissions that wait for workers.
+func (m *Master) notifyLocked() {
+	close(m.changed)
+	m.changed = make(chan struct{})
+}

@@ -1,0 +1,326 @@
+package master
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/wire"
+)
+
+// maxRejects is how many workers may turn a task away before it is given up.
+const maxRejects = 50
+
+// currentLocked returns the task whose newest attempt is k, when it is the one
+// that the peer of l has.
+func (m *Master) currentLocked(l *wire.Link, k wire.Key) *task {
+	t := m.tasks[k.Task]
+	if t == nil || t.n != k.N || t.at == nil || t.at.info.ID != l.Peer().Node || t.step == assigned {
+		return nil
+	}
+	return t
+}
+
+// Accept: the worker has it, queued or, for an at-most-once task, ready to start.
+func (m *Master) Accept(l *wire.Link, k wire.Key, queued bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.currentLocked(l, k)
+	if t == nil || t.step > granted {
+		return
+	}
+	if t.step < accepted {
+		t.step = accepted
+	}
+	if queued || !t.run.sub.Options.AtMostOnce() {
+		return
+	}
+	if t.stop != 0 {
+		l.SendCancel(k, t.stop)
+		return
+	}
+	if t.step < granted {
+		t.step = granted
+		t.starts++
+	}
+	l.SendGrant(k) // again, if an earlier one was lost with its link
+}
+
+// Reject: the worker will not take it. That is no attempt.
+func (m *Master) Reject(l *wire.Link, k wire.Key, c tasks.Code, text string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.currentLocked(l, k)
+	if t == nil || t.step >= granted {
+		return
+	}
+	w := t.at
+	m.stats.Rejected++
+	m.unstartLocked(t)
+	t.rejects++
+	switch {
+	case c == tasks.Busy && t.rejects < maxRejects:
+		m.holdLocked(w, 200*time.Millisecond)
+	case c == tasks.Draining && t.bound == nil:
+		w.draining = true
+		w.version++
+	default:
+		t.avoid = append(t.avoid, w)
+		if t.bound != nil || t.rejects >= maxRejects || !m.anyFitsLocked(t) {
+			m.releaseLocked(t)
+			m.endLocked(t, tasks.StateFailed, &tasks.Outcome{Code: tasks.Refused, Text: fmt.Sprintf("refused by %q: %s", w.info.Name, text)})
+			m.dispatchLocked(w)
+			return
+		}
+	}
+	m.againLocked(t)
+	if t.bound == nil && t.waits {
+		m.spreadLocked(t.run.class)
+	}
+	m.dispatchLocked(w)
+}
+
+// anyFitsLocked says whether some worker could take t, now or later.
+func (m *Master) anyFitsLocked(t *task) bool {
+	for _, w := range m.workers {
+		refused := false
+		for _, a := range t.avoid {
+			refused = refused || a == w
+		}
+		if ok, _ := t.run.class.fits(w); ok && !refused {
+			return true
+		}
+	}
+	return false
+}
+
+// unstartLocked takes back that the current attempt may have started.
+func (m *Master) unstartLocked(t *task) {
+	if t.step == offered || t.step == accepted {
+		if !t.run.sub.Options.AtMostOnce() && t.starts > 0 {
+			t.starts--
+		}
+	}
+}
+
+// Started: it runs.
+func (m *Master) Started(l *wire.Link, k wire.Key) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if t := m.currentLocked(l, k); t != nil && t.step < started {
+		m.startedLocked(t)
+	}
+}
+
+func (m *Master) startedLocked(t *task) {
+	t.step = started
+	t.startedAt = time.Now()
+	m.stateLocked(t, tasks.StateRunning)
+}
+
+// Output: it wrote something.
+func (m *Master) Output(l *wire.Link, k wire.Key, s wire.Stream, b []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.currentLocked(l, k)
+	if t == nil {
+		return
+	}
+	if t.step < started {
+		m.startedLocked(t)
+	}
+	if t.rec == nil {
+		t.rec = &record{}
+	}
+	t.rec.add(s, b, len(t.run.followers) > 0)
+	t.run.tellLocked(t)
+	m.takenLocked(t)
+}
+
+// Result: the attempt has ended.
+func (m *Master) Result(l *wire.Link, k wire.Key, o *tasks.Outcome) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.tasks[k.Task]
+	switch {
+	case t == nil || t.state.Final() || k.N > t.n || t.step == fetching && t.n == k.N:
+		if t == nil || t.step != fetching {
+			l.SendAck(k)
+		}
+		return
+	case k.N != t.n || t.at == nil || t.at.info.ID != l.Peer().Node:
+		m.lateLocked(l, t, k, o)
+		return
+	}
+	w := t.at
+	w.took(o)
+	o = own(o)
+	for i := range o.Outputs {
+		if o.Outputs[i].Blob != "" {
+			m.fetchLocked(l, t, *o)
+			return
+		}
+	}
+	m.finishLocked(t, o)
+	l.SendAck(k)
+	m.dispatchLocked(w)
+}
+
+// own copies an outcome whose bytes are the link's.
+func own(o *tasks.Outcome) *tasks.Outcome {
+	c := *o
+	c.Value = bytes.Clone(o.Value)
+	c.Outputs = slices.Clone(o.Outputs)
+	for i := range c.Outputs {
+		c.Outputs[i].Inline = bytes.Clone(c.Outputs[i].Inline)
+	}
+	return &c
+}
+
+// lateLocked handles the result of an attempt that was given up. If it tells how
+// the task ended it counts, since the newer attempt can only tell the same again.
+func (m *Master) lateLocked(l *wire.Link, t *task, k wire.Key, o *tasks.Outcome) {
+	l.SendAck(k)
+	if o.Code != tasks.OK || t.run.sub.Options.AtMostOnce() || len(o.Outputs) > 0 || t.rec != nil || t.step == fetching || o.StdoutBytes+o.StderrBytes > 0 {
+		m.cfg.Logger.Printf("[INFO] tasks: late result dropped: task=%s attempt=%d current=%d", t.id, k.N, t.n)
+		return
+	}
+	w := t.at
+	if w != nil && w.link != nil && t.step != assigned {
+		w.link.SendCancel(t.key(), tasks.StopSuperfluous)
+	}
+	m.releaseLocked(t)
+	m.endLocked(t, tasks.StateDone, own(o))
+	if w != nil {
+		m.dispatchLocked(w)
+	}
+}
+
+// finishLocked records the outcome of the current attempt, or tries again.
+func (m *Master) finishLocked(t *task, o *tasks.Outcome) {
+	if t.starts == 0 {
+		t.starts = 1
+	}
+	if t.startedAt.IsZero() {
+		t.startedAt = o.Started
+	}
+	again := o.Code != tasks.OK && o.Code != tasks.Cancelled && t.stop == 0 && int(t.retries) < t.run.sub.Options.Retry
+	if again {
+		t.retries++
+		m.againLocked(t)
+		if t.bound == nil {
+			m.spreadLocked(t.run.class)
+		} else {
+			m.dispatchLocked(t.bound)
+		}
+		return
+	}
+	s := tasks.StateFailed
+	switch o.Code {
+	case tasks.OK:
+		s = tasks.StateDone
+	case tasks.Cancelled:
+		s = tasks.StateCancelled
+	}
+	m.endLocked(t, s, o)
+}
+
+// fetchLocked brings the files that an attempt made here; the worker keeps them,
+// and the outcome, until the ack.
+func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
+	w := t.at
+	t.step = fetching
+	w.inUse -= t.slots() // its slots are free already
+	k := t.key()
+	m.wg.Go(func() {
+		ctx, cancel := context.WithCancel(m.ctx)
+		defer cancel()
+		var err error
+		for i := range o.Outputs {
+			if o.Outputs[i].Blob == "" {
+				continue
+			}
+			if m.cfg.Fetch == nil {
+				err = errors.New("this agent keeps no files")
+			} else {
+				err = m.cfg.Fetch(ctx, w.info.ID, &o.Outputs[i].Content)
+			}
+			if err != nil {
+				err = fmt.Errorf("output %q: %w", o.Outputs[i].Name, err)
+				break
+			}
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if t.state.Final() || t.step != fetching || t.n != k.N {
+			return
+		}
+		w.inUse += t.slots() // what release takes off again
+		if err != nil {
+			if w.link == nil {
+				m.lostLocked(t, err)
+				return
+			}
+			o = tasks.Outcome{Code: tasks.Internal, Text: err.Error(), Started: o.Started, Finished: o.Finished}
+		}
+		m.finishLocked(t, &o)
+		if w.link != nil {
+			w.link.SendAck(k)
+		}
+		m.dispatchLocked(w)
+	})
+	m.dispatchLocked(w)
+}
+
+// GivenBack: these had not started, and will not.
+func (m *Master) GivenBack(l *wire.Link, ks []wire.Key) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range ks {
+		t := m.currentLocked(l, k)
+		if t == nil || t.step >= granted {
+			continue
+		}
+		m.stats.Recalled++
+		m.unstartLocked(t)
+		m.againLocked(t)
+		if t.waits {
+			m.spreadLocked(t.run.class)
+		}
+	}
+	now := time.Now()
+	for _, w := range m.workers { // what was asked for may have started meanwhile; there may be more
+		if w.inUse < w.info.Slots {
+			m.recallLocked(w, now)
+		}
+	}
+}
+
+// State: how the worker's view of these attempts differs. Those that it does not
+// know have never arrived.
+func (m *Master) State(l *wire.Link, ss []wire.AttemptState) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range ss {
+		t := m.currentLocked(l, s.Key)
+		if t == nil || t.step == fetching || s.State != wire.Unknown {
+			continue // accept, started or result follow by themselves
+		}
+		if t.step >= granted {
+			m.lostLocked(t, errors.New("the worker does not know it any more"))
+			continue
+		}
+		m.unstartLocked(t)
+		m.againLocked(t)
+		if t.waits && t.bound == nil {
+			m.spreadLocked(t.run.class)
+		}
+	}
+	if w := m.workers[l.Peer().Node]; w != nil {
+		m.dispatchLocked(w)
+	}
+}

@@ -1,0 +1,121 @@
+package master
+
+import "github.com/scagent/scagent/tasks/wire"
+
+// What is kept of each stream of a task: its first and its last bytes.
+const (
+	keptHeadBytes = 64 << 10
+	keptTailBytes = 960 << 10
+)
+
+// copied is the kept copy of one stream.
+type copied struct {
+	head []byte
+	tail []byte // a ring once it is keptTailBytes long
+	at   int    // where the ring's oldest byte is
+	cut  int64  // bytes that fell between head and tail
+}
+
+func (c *copied) add(b []byte) {
+	if n := min(len(b), keptHeadBytes-len(c.head)); n > 0 {
+		c.head = append(c.head, b[:n]...)
+		b = b[n:]
+	}
+	if n := len(b) - keptTailBytes; n > 0 {
+		c.cut += int64(n)
+		b = b[n:]
+	}
+	if n := min(len(b), keptTailBytes-len(c.tail)); n > 0 {
+		c.tail = append(c.tail, b[:n]...)
+		b = b[n:]
+	}
+	for len(b) > 0 {
+		n := copy(c.tail[c.at:], b)
+		c.at = (c.at + n) % len(c.tail)
+		c.cut += int64(n)
+		b = b[n:]
+	}
+}
+
+// bytes returns head and tail in one, and how much is missing between them.
+func (c *copied) bytes() ([]byte, int64) {
+	if len(c.tail) == 0 {
+		return c.head, c.cut
+	}
+	b := make([]byte, 0, len(c.head)+len(c.tail))
+	b = append(b, c.head...)
+	b = append(b, c.tail[c.at:]...)
+	return append(b, c.tail[:c.at]...), c.cut
+}
+
+// record is what the current attempt of a task wrote. Offsets count the bytes of
+// both streams together, in the order in which they arrived.
+type record struct {
+	copies   [3]copied // by wire.Stream
+	received uint64    // bytes that arrived
+	taken    uint64    // of them, those that every follower has taken
+	told     uint64    // of them, those that the worker was told of
+	pieces   []piece   // from taken on
+}
+
+// piece is part of a stream, from an offset on.
+type piece struct {
+	at     uint64
+	stream wire.Stream
+	b      []byte
+}
+
+// restart forgets what an earlier attempt wrote.
+func (r *record) restart() { *r = record{} }
+
+// add takes bytes that arrived, and keeps them for followers if there are any.
+func (r *record) add(s wire.Stream, b []byte, followed bool) {
+	if s != wire.Stdout && s != wire.Stderr {
+		return
+	}
+	r.copies[s].add(b)
+	if followed {
+		r.pieces = append(r.pieces, piece{r.received, s, append([]byte(nil), b...)})
+	}
+	r.received += uint64(len(b))
+}
+
+// after returns the first piece from an offset on, whole or its rest; b is nil
+// when there is none.
+func (r *record) after(off uint64) piece {
+	for _, p := range r.pieces {
+		if end := p.at + uint64(len(p.b)); off < end {
+			if off > p.at {
+				p.b, p.at = p.b[off-p.at:], off
+			}
+			return p
+		}
+	}
+	return piece{}
+}
+
+// takenLocked drops what every follower of t has taken, and lets the worker
+// write that much more.
+func (m *Master) takenLocked(t *task) {
+	r := t.rec
+	if r == nil {
+		return
+	}
+	upTo := r.received
+	for f := range t.run.followers {
+		if c := f.cursors[t]; c != nil && c.off < upTo {
+			upTo = c.off
+		}
+	}
+	r.taken = max(r.taken, upTo)
+	i := 0
+	for i < len(r.pieces) && r.pieces[i].at+uint64(len(r.pieces[i].b)) <= r.taken {
+		r.pieces[i] = piece{}
+		i++
+	}
+	r.pieces = r.pieces[i:]
+	if n := r.taken - r.told; n >= wire.Window/4 && t.at != nil && t.at.link != nil && t.step != assigned {
+		r.told = r.taken
+		t.at.link.SendWindow(t.key(), uint32(n))
+	}
+}
