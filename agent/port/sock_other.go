@@ -1,0 +1,17 @@
+//go:build !linux
+
+package port
+
+import (
+	"net"
+	"syscall"
+)
+
+func ownGroupsOnly(int, bool) error { return nil }
+func saveSYN(int)                   {}
+
+// ArrivalHops returns the TTL or hop limit with which the first packet of c
+// arrived. This system does not tell.
+func ArrivalHops(net.Conn) (hops int, known bool) { return 0, false }
+
+func kernelDrops(syscall.Conn) uint64 { return 0 }

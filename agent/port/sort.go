@@ -1,0 +1,156 @@
+package port
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// LinkMagic is the first byte of a link.
+const LinkMagic = 0x5C
+
+// tlsHandshake is the first byte of a TLS connection: the content type of its
+// first record (RFC 8446, section 5.1).
+const tlsHandshake = 0x16
+
+// Sort is what a connection is.
+type Sort int
+
+// The sorts of connections.
+const (
+	SortGossip Sort = iota // memberlist's
+	SortLink               // tasks
+	SortHTTP               // plain HTTP
+	SortTLS                // any of the above within TLS
+	sorts      = iota
+)
+
+// String returns the name of the sort.
+func (s Sort) String() string {
+	names := [sorts]string{"gossip", "link", "http", "tls"}
+	if s < 0 || s >= sorts {
+		return fmt.Sprintf("sort(%d)", int(s))
+	}
+	return names[s]
+}
+
+// sortOf tells what begins with the byte first.
+func sortOf(first byte) Sort {
+	switch {
+	case first == tlsHandshake:
+		return SortTLS
+	case 'A' <= first && first <= 'Z':
+		return SortHTTP
+	case first == LinkMagic:
+		return SortLink
+	}
+	return SortGossip
+}
+
+// accept takes connections until the Port is closed.
+func (p *Port) accept() {
+	const longest = time.Second
+	pause := time.Duration(0)
+	for {
+		c, err := p.tcp.Accept()
+		if err == nil {
+			pause = 0
+			p.admit(c)
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		// Most likely no file descriptor is free. The connection waits in the
+		// system's queue, and trying at once would only burn CPU.
+		p.counts.acceptErrors.Add(1)
+		if pause == 0 {
+			p.config.Logger.Printf("[WARN] port: cannot accept, trying again: err=%q", err)
+		}
+		pause = min(max(2*pause, 5*time.Millisecond), longest)
+		select {
+		case <-time.After(pause):
+		case <-p.closing:
+			return
+		}
+	}
+}
+
+// admit lets c in as a stranger if there is room.
+func (p *Port) admit(c net.Conn) {
+	if reason, ok := p.strangers.enter(c); !ok {
+		p.refuse(c, reason)
+		return
+	}
+	p.wg.Go(func() { p.sort(c) })
+}
+
+// sort waits for the first byte of c and hands c on by it.
+func (p *Port) sort(c net.Conn) {
+	first, sorted, err := byte(0), c, c.SetReadDeadline(time.Now().Add(p.config.FirstByteTimeout))
+	if err == nil {
+		first, sorted, err = firstByte(c)
+	}
+	if err == nil {
+		err = c.SetReadDeadline(time.Time{})
+	}
+	p.strangers.leave(c)
+	if err != nil {
+		reason := RefusedGone
+		if isTimeout(err) {
+			reason = RefusedSilent
+		}
+		p.refuse(c, reason)
+		return
+	}
+	p.handOn(sortOf(first), sorted)
+}
+
+// handOn gives c to the listener of its sort.
+func (p *Port) handOn(sort Sort, c net.Conn) {
+	p.counts.sorted[sort].Add(1)
+	var l *listener
+	switch sort {
+	case SortTLS:
+		// The place for a TLS server: within the same deadline and limits as a
+		// stranger, shake hands, then choose the listener by ALPN.
+		p.refuse(c, RefusedTLS)
+		return
+	case SortHTTP:
+		l = p.http
+	case SortLink:
+		l = p.links
+	default:
+		l = p.gossip
+	}
+	if reason, ok := l.push(c); !ok {
+		p.refuse(c, reason)
+	}
+}
+
+// refuse closes c at once and counts why.
+func (p *Port) refuse(c net.Conn, reason Reason) {
+	p.counts.refused[reason].Add(1)
+	drop(c)
+	if reason.isLimit() {
+		p.refusals.Do(func() {
+			p.config.Logger.Printf("[WARN] port: too many connections, closed: limit=%s from=%s total=%d",
+				reason, c.RemoteAddr(), p.counts.refused[reason].Load())
+		})
+	}
+}
+
+// drop closes c, with a reset where that can be asked for, so that a flood of
+// connections leaves nothing behind in the system.
+func drop(c net.Conn) {
+	if t, ok := c.(interface{ SetLinger(seconds int) error }); ok {
+		_ = t.SetLinger(0)
+	}
+	c.Close()
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
