@@ -1,0 +1,230 @@
+package membership
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// transport is memberlist's way to the network, with the guard in between.
+type transport struct {
+	listener  net.Listener
+	packets   net.PacketConn
+	dial      func(ctx context.Context, addr string) (net.Conn, error)
+	advertise netip.AddrPort
+	timeout   time.Duration // of a whole stream
+	guard     *guard
+	counters  *counters
+	// rumour is told of suspicions and signs of life that memberlist believes.
+	rumour func(k kind, name []byte, incarnation uint32)
+
+	packetCh chan *memberlist.Packet // unbuffered: what waits, waits in the kernel
+	streamCh chan net.Conn           // unbuffered
+	streams  *streamLimiter
+
+	packetsIn, packetsOut atomic.Uint64
+
+	ctx    context.Context // ends with Shutdown
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // the reader and the acceptor
+}
+
+var _ memberlist.NodeAwareTransport = (*transport)(nil)
+
+func newTransport(c *Config, timeout time.Duration, g *guard, n *counters,
+	rumour func(kind, []byte, uint32)) *transport {
+	t := &transport{
+		listener: c.Listener, packets: c.Packets, dial: c.Dial, advertise: c.Advertise, timeout: timeout,
+		guard: g, counters: n, rumour: rumour,
+		packetCh: make(chan *memberlist.Packet), streamCh: make(chan net.Conn),
+		streams: newStreamLimiter(),
+	}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	return t
+}
+
+// start begins to read.
+func (t *transport) start() {
+	t.wg.Go(t.readPackets)
+	t.wg.Go(t.accept)
+}
+
+func (t *transport) readPackets() {
+	limits := newLimiter()
+	buf := make([]byte, maxPacketBytes+1) // one more shows that a packet is too long
+	for {
+		n, from, err := t.packets.ReadFrom(buf)
+		now := time.Now()
+		if err != nil {
+			if !t.pause(err) {
+				return
+			}
+			continue
+		}
+		t.packetsIn.Add(1)
+		source := sourceOf(from)
+		if err := limits.allow(source, now); err != nil {
+			t.refuse(err)
+			continue
+		}
+		b, err := t.guard.packet(buf[:n], source)
+		if err != nil {
+			t.refuse(err)
+			continue
+		}
+		p := &memberlist.Packet{Buf: append([]byte(nil), b...), From: from, Timestamp: now}
+		select {
+		case t.packetCh <- p:
+		case <-t.ctx.Done():
+			return
+		}
+	}
+}
+
+func (t *transport) accept() {
+	for t.streams.wait(t.ctx) {
+		c, err := t.listener.Accept()
+		if err != nil {
+			t.streams.release()
+			if !t.pause(err) {
+				return
+			}
+			continue
+		}
+		from := sourceOf(c.RemoteAddr()).Addr()
+		if !t.streams.enter(from) {
+			t.streams.release()
+			t.counters.add(reasonStreams)
+			c.Close()
+			continue
+		}
+		s := newStream(c, t.guard, t.counters, false)
+		s.started = sync.OnceFunc(func() { t.streams.started(from) })
+		s.closed = func() {
+			t.streams.forget(s)
+			t.streams.leave(from)
+		}
+		t.streams.track(s)
+		s.limit(t.timeout)
+		select {
+		case t.streamCh <- s:
+		case <-t.ctx.Done():
+			s.Close()
+			return
+		}
+	}
+}
+
+// pause waits a little after an error of a socket, such as too many open files,
+// and reports whether to go on.
+func (t *transport) pause(err error) bool {
+	if errors.Is(err, net.ErrClosed) && t.ctx.Err() != nil {
+		return false
+	}
+	select {
+	case <-t.ctx.Done():
+		return false
+	case <-time.After(50 * time.Millisecond):
+		return true
+	}
+}
+
+func (t *transport) refuse(err error) {
+	var why refusal
+	if errors.As(err, &why) {
+		t.counters.add(reason(why))
+	}
+}
+
+// FinalAdvertiseAddr is part of memberlist.Transport.
+func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
+	return t.advertise.Addr().AsSlice(), int(t.advertise.Port()), nil
+}
+
+// WriteTo is part of memberlist.Transport.
+func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
+	return t.WriteToAddress(b, memberlist.Address{Addr: addr})
+}
+
+// WriteToAddress sends a packet. Once the transport is shut down it drops it, as
+// networks do.
+func (t *transport) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, error) {
+	to, err := netip.ParseAddrPort(addr.Addr)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("send a packet: %w", err)
+	}
+	t.guard.rumours(b, t.rumour)
+	t.packetsOut.Add(1)
+	_, err = t.packets.WriteTo(b, net.UDPAddrFromAddrPort(to))
+	if err != nil && t.ctx.Err() != nil {
+		err = nil
+	}
+	return time.Now(), err
+}
+
+// PacketCh is part of memberlist.Transport.
+func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packetCh }
+
+// StreamCh is part of memberlist.Transport.
+func (t *transport) StreamCh() <-chan net.Conn { return t.streamCh }
+
+// DialTimeout is part of memberlist.Transport.
+func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+	return t.DialAddressTimeout(memberlist.Address{Addr: addr}, timeout)
+}
+
+// DialAddressTimeout opens a stream, which closes itself when the time for
+// streams is over.
+func (t *transport) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.ctx, min(timeout, t.timeout))
+	defer cancel()
+	c, err := t.dial(ctx, addr.Addr)
+	if err != nil {
+		return nil, err
+	}
+	s := newStream(c, t.guard, t.counters, true)
+	s.closed = func() { t.streams.forget(s) }
+	if !t.streams.track(s) {
+		s.Close()
+		return nil, net.ErrClosed
+	}
+	s.limit(t.timeout - time.Since(began))
+	return s, nil
+}
+
+// Shutdown closes the sockets and all streams, and waits for the goroutines.
+func (t *transport) Shutdown() error {
+	t.cancel()
+	err := errors.Join(t.listener.Close(), t.packets.Close())
+	t.streams.closeAll()
+	t.wg.Wait()
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	return err
+}
+
+// sourceOf returns the address of a peer; an invalid one when it has none.
+func sourceOf(a net.Addr) netip.AddrPort {
+	var ap netip.AddrPort
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		ap = a.AddrPort()
+	case *net.TCPAddr:
+		ap = a.AddrPort()
+	default:
+		if a == nil {
+			return ap
+		}
+		ap, _ = netip.ParseAddrPort(a.String())
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}
