@@ -1,0 +1,280 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/scagent/scagent/agent/api"
+	"github.com/scagent/scagent/agent/home"
+	"github.com/scagent/scagent/agent/port"
+	"github.com/scagent/scagent/membership"
+	"github.com/scagent/scagent/membership/beacon"
+	"github.com/scagent/scagent/tasks/blob"
+	"github.com/scagent/scagent/tasks/master"
+	"github.com/scagent/scagent/tasks/runner/function"
+	"github.com/scagent/scagent/tasks/wire"
+	"github.com/scagent/scagent/tasks/worker"
+)
+
+// Agent is a node of the pool. Its methods may be called from any goroutine;
+// those that need the pool fail before Start and after Close.
+type Agent struct {
+	cfg       Config // constant
+	functions *function.Registry
+
+	// The parts, constant from Start on. Each is nil until it is open, so that
+	// close can be called at any time.
+	home    *home.Home
+	id      identity
+	name    string
+	port    *port.Port
+	blobs   *blob.Store
+	http    *http.Client
+	worker  *worker.Worker // nil without the role
+	master  *master.Master
+	hub     *wire.Hub
+	pool    *membership.Pool
+	beacon  *beacon.Beacon // nil without Config.Multicast
+	feed    *api.Feed
+	servers []*http.Server
+	started time.Time
+
+	ctx         context.Context // ends with Close
+	cancel      context.CancelFunc
+	wg          sync.WaitGroup // goroutines of the agent itself
+	dials       chan struct{}  // a token for each dial that an announcement caused
+	badMessages atomic.Uint64  // gossip messages that mean nothing
+
+	// mu guards the fields below. It is not held while parts start or stop.
+	mu        sync.Mutex
+	state     state
+	document  membership.Document
+	available bool
+	draining  bool
+	done      chan struct{} // closed when the agent is to end because Leave was asked for
+}
+
+type state uint8
+
+const (
+	fresh state = iota
+	starting
+	up
+	closed
+)
+
+// Errors of an agent that is not up.
+var (
+	ErrNotStarted = errors.New("the agent is not started")
+	ErrClosed     = errors.New("the agent is closed")
+)
+
+// New checks the configuration and returns an Agent that has not opened anything.
+func New(cfg Config) (*Agent, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Agent{
+		cfg: cfg, functions: function.NewRegistry(), feed: api.NewFeed(),
+		ctx: ctx, cancel: cancel, dials: make(chan struct{}, announceDials), done: make(chan struct{}),
+		available: !cfg.Unavailable,
+	}, nil
+}
+
+// Start opens the agent's port and joins the pool. It returns when others can
+// reach the agent, which may be before it has found others. ctx bounds the start
+// alone. When it fails everything is closed again.
+func (a *Agent) Start(ctx context.Context) error {
+	a.mu.Lock()
+	if a.state != fresh {
+		a.mu.Unlock()
+		return errors.New("agent: Start was called twice")
+	}
+	a.state = starting
+	a.mu.Unlock()
+	if err := a.open(ctx); err != nil {
+		a.Close()
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state == closed {
+		return ErrClosed
+	}
+	a.state = up
+	return nil
+}
+
+func (a *Agent) running() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch a.state {
+	case up:
+		return nil
+	case closed:
+		return ErrClosed
+	}
+	return ErrNotStarted
+}
+
+// Ready reports whether the agent is up.
+func (a *Agent) Ready() bool { return a.running() == nil }
+
+// Feed is the stream of events that the API shows.
+func (a *Agent) Feed() *api.Feed { return a.feed }
+
+// Done is closed when someone has asked the agent to leave, see Leave: the
+// program should close it then.
+func (a *Agent) Done() <-chan struct{} { return a.done }
+
+// SetData replaces the user's data about this node, any JSON. Other members see
+// it within seconds. Data that is too large fails with
+// membership.ErrDocumentTooLarge and changes nothing.
+func (a *Agent) SetData(data json.RawMessage) error {
+	if err := a.running(); err != nil {
+		return err
+	}
+	if !json.Valid(data) {
+		return errors.New("data is not JSON")
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock() // so that two calls do not cross; SetDocument does not wait for the network
+	d := a.document
+	d.Data = append(json.RawMessage(nil), data...)
+	if err := a.pool.SetDocument(d); err != nil {
+		return err
+	}
+	a.document = d
+	return nil
+}
+
+// Data returns what SetData or the configuration set.
+func (a *Agent) Data() json.RawMessage {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.document.Data
+}
+
+// SetAvailable takes this node's worker out of the list of available workers, or
+// puts it back. Tasks that run go on.
+func (a *Agent) SetAvailable(available bool) error {
+	if err := a.running(); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.available = available
+	a.mu.Unlock()
+	a.pool.SetAvailable(available)
+	return nil
+}
+
+// Drain takes no new tasks and waits until those that run here have ended, or
+// ctx has.
+func (a *Agent) Drain(ctx context.Context) error {
+	if err := a.running(); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.draining = true
+	a.mu.Unlock()
+	a.pool.SetAvailable(false)
+	if a.worker == nil {
+		return nil
+	}
+	return a.worker.Drain(ctx)
+}
+
+// Leave tells the pool that this node goes, and asks the program to close the
+// agent by closing Done. ctx bounds how long the word may take to spread.
+func (a *Agent) Leave(ctx context.Context) error {
+	if err := a.running(); err != nil {
+		return err
+	}
+	err := a.pool.Leave(ctx)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	select {
+	case <-a.done:
+	default:
+		close(a.done)
+	}
+	return err
+}
+
+// closeTimeout bounds how long Close waits for runners that were told to end.
+const closeTimeout = 10 * time.Second
+
+// Close stops everything: tasks that run here are killed, tasks submitted here
+// are cancelled, others see the node fail unless Leave was called. When it
+// returns nothing of the agent runs any more, or its error names what does. It
+// may be called twice.
+func (a *Agent) Close() error {
+	a.mu.Lock()
+	if a.state == closed {
+		a.mu.Unlock()
+		return nil
+	}
+	a.state = closed
+	a.mu.Unlock()
+
+	a.cancel()
+	var errs []error
+	for _, s := range a.servers {
+		s.Close()
+	}
+	if a.beacon != nil {
+		errs = append(errs, a.beacon.Close())
+	}
+	if a.master != nil {
+		a.master.Close()
+	}
+	if a.worker != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		errs = append(errs, a.worker.Close(ctx))
+		cancel()
+	}
+	if a.hub != nil {
+		errs = append(errs, a.hub.Close())
+	}
+	if a.pool != nil {
+		errs = append(errs, a.pool.Close())
+	}
+	if a.port != nil {
+		errs = append(errs, a.port.Close())
+	}
+	if a.http != nil {
+		a.http.CloseIdleConnections()
+	}
+	a.wg.Wait()
+	if a.blobs != nil {
+		errs = append(errs, a.blobs.Close())
+	}
+	a.feed.Close()
+	if a.home != nil {
+		errs = append(errs, a.home.Release())
+	}
+	return errors.Join(errs...)
+}
+
+// workRoot is where work directories are made.
+func (a *Agent) workRoot() string { return filepath.Join(a.home.StateDir, "work") }
+
+// serve answers HTTP on a listener until Close.
+func (a *Agent) serve(l net.Listener, h http.Handler) {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: a.cfg.Logger}
+	a.servers = append(a.servers, s)
+	a.wg.Go(func() {
+		if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && a.ctx.Err() == nil {
+			a.cfg.Logger.Printf("[ERR] agent: HTTP server ended: addr=%s err=%q", l.Addr(), fmt.Sprint(err))
+		}
+	})
+}

@@ -1,0 +1,111 @@
+package agent
+
+import (
+	"context"
+	"encoding/base32"
+	"time"
+
+	"github.com/scagent/scagent/membership"
+	"github.com/scagent/scagent/tasks"
+)
+
+// An announcement asks members to dial a master, for a run that goes to many. It
+// travels as a gossip user message:
+//
+//	offset  size  field
+//	0       1     type, messageAnnounce
+//	1       16    run
+//	17      16    first 16 bytes of the master's node id, decoded from base32
+//	33      5·n   first 5 bytes of each node's id that is meant; none: every worker
+const (
+	messageAnnounce = 1
+
+	announceHead    = 33
+	announceNodes   = 180 // in one message, which must stay below 1,000 bytes
+	announceDirect  = 8   // up to so many nodes each get a packet of their own
+	announceDials   = 16  // dials at once for announcements
+	announceTimeout = 5 * time.Second
+)
+
+var nodeText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// nodeBytes decodes the first n bytes of a node id.
+func nodeBytes(id string, n int) []byte {
+	b, err := nodeText.DecodeString(id[:min(len(id), (n*8+4)/5)])
+	if err != nil || len(b) < n {
+		return make([]byte, n)
+	}
+	return b[:n]
+}
+
+// announce tells nodes that a run waits for them here.
+func (a *Agent) announce(run tasks.ID, nodes []string) {
+	head := append([]byte{messageAnnounce}, run[:]...)
+	head = append(head, nodeBytes(a.id.id, 16)...)
+	if len(nodes) <= announceDirect {
+		for _, n := range nodes {
+			if err := a.pool.Send(n, append(head[:announceHead:announceHead], nodeBytes(n, 5)...)); err != nil {
+				a.cfg.Logger.Printf("[DEBUG] agent: announcement not sent: node=%s err=%q", n, err)
+			}
+		}
+		return
+	}
+	if len(nodes) > 4*announceNodes {
+		nodes = nil // fewer broadcasts are worth more than some dials too many
+	}
+	for {
+		msg := head[:announceHead:announceHead]
+		k := min(len(nodes), announceNodes)
+		for _, n := range nodes[:k] {
+			msg = append(msg, nodeBytes(n, 5)...)
+		}
+		if err := a.pool.Broadcast(msg); err != nil {
+			a.cfg.Logger.Printf("[DEBUG] agent: announcement not sent: err=%q", err)
+		}
+		if nodes = nodes[k:]; len(nodes) == 0 {
+			return
+		}
+	}
+}
+
+// onMessage handles what comes by gossip. It does not block.
+func (a *Agent) onMessage(_ string, msg []byte) {
+	if len(msg) < announceHead || msg[0] != messageAnnounce || (len(msg)-announceHead)%5 != 0 {
+		a.badMessages.Add(1)
+		return
+	}
+	if !a.cfg.has(membership.RoleWorker) || !a.announced(msg[announceHead:]) {
+		return
+	}
+	prefix := nodeText.EncodeToString(msg[17:announceHead])[:25]
+	for _, m := range a.pool.Members() {
+		if m.ID[:25] != prefix || m.Self || !m.Status.Present() {
+			continue
+		}
+		select {
+		case a.dials <- struct{}{}:
+		default: // enough of them; the master dials when it has waited
+			return
+		}
+		a.wg.Go(func() {
+			defer func() { <-a.dials }()
+			ctx, cancel := context.WithTimeout(a.ctx, announceTimeout)
+			defer cancel()
+			if _, err := a.hub.Connect(ctx, m.ID); err != nil {
+				a.cfg.Logger.Printf("[DEBUG] agent: announced master not reached: node=%s err=%q", m.ID, err)
+			}
+		})
+		return
+	}
+}
+
+// announced says whether a list of node prefixes means this node.
+func (a *Agent) announced(list []byte) bool {
+	own := string(nodeBytes(a.id.id, 5))
+	for i := 0; i < len(list); i += 5 {
+		if string(list[i:i+5]) == own {
+			return true
+		}
+	}
+	return len(list) == 0
+}

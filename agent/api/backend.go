@@ -1,0 +1,35 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/master"
+)
+
+// Backend is the agent behind the API; *agent.Agent is one.
+type Backend interface {
+	Info() Info
+	APIMembers() []Member
+
+	Submit(ctx context.Context, s tasks.Submission) (*master.Run, error)
+	SubmitFollowed(ctx context.Context, s tasks.Submission) (*master.Run, *master.Follower, error)
+	DryRun(ctx context.Context, s tasks.Submission) ([]master.Choice, error)
+	Task(id tasks.ID) (tasks.Result, error) // tasks.ErrUnknown
+	Tasks(after tasks.ID, states []tasks.State, limit int) []tasks.Result
+	Run(id tasks.ID) (*master.Run, error)                                 // tasks.ErrUnknown
+	Follow(id tasks.ID) (*master.Follower, error)                         // a run's or a task's
+	Cancel(id tasks.ID, reason tasks.StopReason) (stopped int, err error) // a run or a task
+
+	SetData(data json.RawMessage) error
+	SetAvailable(available bool) error
+	Join(ctx context.Context, addrs ...string) (joined int, err error)
+	Leave(ctx context.Context) error // leaves the pool; the agent's process ends afterwards
+
+	PutBlob(ctx context.Context, r io.Reader) (hash string, size int64, err error)
+	OpenBlob(hash string) (f io.ReadSeekCloser, size int64, err error)
+
+	Feed() *Feed // of events
+}

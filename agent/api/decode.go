@@ -1,0 +1,209 @@
+package api
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"reflect"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// Most bytes of a body, by what it is.
+const (
+	maxTaskBody  = 16 << 20
+	maxDataBody  = 1 << 20
+	maxSmallBody = 256 << 10
+)
+
+// decode reads a JSON body into v, strictly: it must be one value in UTF-8, all
+// of whose fields are known, spelled exactly, and there once. free lists the
+// paths below which objects may have any fields.
+func decode(w http.ResponseWriter, r *http.Request, limit int64, v any, free ...string) error {
+	body, err := readJSON(w, r, limit)
+	if err != nil {
+		return err
+	}
+	if len(body) == 0 {
+		return badRequest("the body is empty; want JSON")
+	}
+	return unmarshal(body, v, free...)
+}
+
+// readJSON reads a body that should be JSON.
+func readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if err := checkType(r); err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var large *http.MaxBytesError
+	if err != nil && !errors.As(err, &large) {
+		err = badRequest("the body did not arrive whole: %v", err)
+	}
+	return b, err
+}
+
+// checkType refuses bodies that are something else than JSON. What curl says
+// unless it is told is taken too, but not from a browser, where forms can be sent
+// by other sites.
+func checkType(r *http.Request) error {
+	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return &Error{CodeBadType, fmt.Sprintf("Content-Encoding is %q; send the body as it is", e), http.StatusUnsupportedMediaType}
+	}
+	t := r.Header.Get("Content-Type")
+	browser := r.Header.Get("Origin") != ""
+	kind, _, err := mime.ParseMediaType(t)
+	switch {
+	case t == "" && !browser:
+		return nil
+	case err == nil && kind == "application/json":
+		return nil
+	case err == nil && kind == "application/x-www-form-urlencoded" && !browser:
+		return nil
+	}
+	return &Error{CodeBadType, fmt.Sprintf("Content-Type is %q; want application/json", t), http.StatusUnsupportedMediaType}
+}
+
+func unmarshal(body []byte, v any, free ...string) error {
+	if !utf8.Valid(body) {
+		return badRequest("the body is not UTF-8")
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return explain(err, body)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return badRequest("the body goes on after its JSON value; want one value")
+	}
+	w := walker{d: json.NewDecoder(bytes.NewReader(body)), free: free}
+	w.d.UseNumber()
+	return w.value("")
+}
+
+// explain says in one line why JSON was not taken.
+func explain(err error, body []byte) error {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	var corrupt base64.CorruptInputError
+	switch {
+	case err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF):
+		return badRequest("the body is not JSON: it ends too early")
+	case errors.As(err, &syntax):
+		return badRequest("the body is not JSON: %v, at byte %d", syntax, syntax.Offset)
+	case errors.As(err, &kind):
+		field := kind.Field
+		if field == "" {
+			field = "the body"
+		}
+		return badRequest("%s is a %s; want %s", field, kind.Value, wanted(kind.Type))
+	case errors.As(err, &corrupt):
+		w := walker{d: json.NewDecoder(bytes.NewReader(body)), base64: true}
+		w.d.UseNumber()
+		if err := w.value(""); err != nil {
+			return err
+		}
+	}
+	return badRequest("%s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// wanted says what JSON a Go type is read from.
+func wanted(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Float64:
+		return "a number"
+	case reflect.Int, reflect.Uint32:
+		return "a whole number in range"
+	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return "a string in base64"
+		}
+		return "a list"
+	case reflect.Pointer:
+		return wanted(t.Elem())
+	}
+	return "an object"
+}
+
+// walker goes through JSON that was decoded already, so it is well-formed and not
+// nested more than encoding/json allows (10,000 deep).
+type walker struct {
+	d      *json.Decoder
+	free   []string // paths below which objects may have any fields
+	base64 bool     // look for strings that are not base64, instead of for fields
+}
+
+var fieldName = regexp.MustCompile(`^[a-z0-9_]+$`)
+
+func (w *walker) value(path string) error {
+	tok, err := w.d.Token()
+	if err != nil {
+		return badRequest("the body is not JSON: %v", err)
+	}
+	switch tok := tok.(type) {
+	case json.Delim:
+		if tok == '{' {
+			err = w.object(path)
+		} else {
+			for i := 0; err == nil && w.d.More(); i++ {
+				err = w.value(fmt.Sprintf("%s[%d]", path, i))
+			}
+		}
+		if err == nil {
+			_, err = w.d.Token() // the end of it
+		}
+	case string:
+		if w.base64 && strings.HasSuffix(path, "_base64") {
+			if _, bad := base64.StdEncoding.DecodeString(tok); bad != nil {
+				err = badRequest("%s is not base64: %v", path, bad)
+			}
+		}
+	}
+	return err
+}
+
+func (w *walker) object(path string) error {
+	seen := map[string]bool{}
+	for w.d.More() {
+		tok, err := w.d.Token()
+		if err != nil {
+			return badRequest("the body is not JSON: %v", err)
+		}
+		key, _ := tok.(string) // keys are nothing else
+		at := key
+		if path != "" {
+			at = path + "." + key
+		}
+		if seen[key] {
+			return badRequest("the field %.200q is there twice", at)
+		}
+		seen[key] = true
+		// encoding/json takes fields in any case.
+		if !w.base64 && !fieldName.MatchString(key) && !w.isFree(path) {
+			return badRequest("unknown field %.200q; fields are in lower case", at)
+		}
+		if err := w.value(at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *walker) isFree(path string) bool {
+	for _, f := range w.free {
+		if strings.HasPrefix(path, f) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,275 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/scagent/scagent/tasks"
+)
+
+// Info is what GET /v1/info answers: this agent.
+type Info struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Version    string            `json:"version"`
+	Cluster    string            `json:"cluster"`
+	Roles      []string          `json:"roles"`
+	Addr       string            `json:"addr"` // advertised, ip:port
+	Bind       string            `json:"bind"` // bound, ip:port
+	Posture    string            `json:"posture"`
+	Trust      string            `json:"trust"` // one sentence: who may run what here as whom
+	Kinds      []tasks.Kind      `json:"kinds"`
+	Functions  []string          `json:"functions"`
+	Slots      int               `json:"slots"`
+	Busy       int               `json:"busy"`
+	Available  bool              `json:"available"`
+	Draining   bool              `json:"draining"`
+	Pid        int               `json:"pid"`
+	StateDir   string            `json:"state_dir"`
+	Socket     string            `json:"socket"`
+	StartedAt  time.Time         `json:"started_at"`
+	Limits     map[string]int64  `json:"limits"`
+	Counters   map[string]uint64 `json:"counters"`
+	Goroutines int               `json:"goroutines"`
+}
+
+// Member is a line of GET /v1/members.
+type Member struct {
+	ID        string          `json:"id"`
+	Name      string          `json:"name"`
+	Addr      string          `json:"addr"` // IP
+	Port      int             `json:"port"`
+	Roles     []string        `json:"roles"`
+	Status    string          `json:"status"` // alive, suspect, failed, left or external
+	Available bool            `json:"available"`
+	Slots     int             `json:"slots"`
+	Busy      int             `json:"busy"`
+	Data      json.RawMessage `json:"data"`
+	Facts     json.RawMessage `json:"facts"`
+	Version   string          `json:"version"`
+	Self      bool            `json:"self"`
+	Relay     string          `json:"relay"`
+}
+
+// SubmitRequest is the body of POST /v1/tasks.
+type SubmitRequest struct {
+	Task    TaskSpec     `json:"task"`
+	Target  tasks.Target `json:"target"`
+	Options OptionsSpec  `json:"options"`
+}
+
+// TaskSpec is a task in JSON. Which fields count depends on the kind.
+type TaskSpec struct {
+	Kind          tasks.Kind        `json:"kind"`
+	Argv          []string          `json:"argv,omitempty"`
+	Shell         string            `json:"shell,omitempty"`
+	Name          string            `json:"name,omitempty"`
+	Args          []json.RawMessage `json:"args,omitempty"`
+	ContentBase64 []byte            `json:"content_base64,omitzero"`
+	Blob          string            `json:"blob,omitempty"`
+	Interpreter   string            `json:"interpreter,omitempty"`
+	URL           string            `json:"url,omitempty"`
+	Ref           string            `json:"ref,omitempty"`
+	Pre           [][]string        `json:"pre,omitempty"`
+	Post          [][]string        `json:"post,omitempty"`
+	Source        string            `json:"source,omitempty"`
+	Env           map[string]string `json:"env,omitempty"`
+	Dir           string            `json:"dir,omitempty"`
+	StdinBase64   *[]byte           `json:"stdin_base64,omitempty"` // absent: closed
+	StdinBlob     string            `json:"stdin_blob,omitempty"`   // a blob in place of stdin_base64
+	Inputs        []InputSpec       `json:"inputs,omitempty"`
+	Outputs       []string          `json:"outputs,omitempty"`
+}
+
+// InputSpec is a file for the work directory.
+type InputSpec struct {
+	Name          string `json:"name"`
+	ContentBase64 []byte `json:"content_base64,omitzero"`
+	Blob          string `json:"blob,omitempty"`
+	Mode          uint32 `json:"mode,omitempty"` // decimal permission bits; absent: 0644
+}
+
+// OptionsSpec are options in JSON; what is absent has its default.
+type OptionsSpec struct {
+	TimeoutSeconds     float64  `json:"timeout_seconds,omitempty"`
+	Attempts           *int     `json:"attempts,omitempty"`
+	Retry              int      `json:"retry,omitempty"`
+	Priority           int      `json:"priority,omitempty"`
+	Slots              *int     `json:"slots,omitempty"`
+	WaitWorkersSeconds *float64 `json:"wait_workers_seconds,omitempty"`
+	Expect             int      `json:"expect,omitempty"`
+	Ephemeral          bool     `json:"ephemeral,omitempty"`
+}
+
+// Submitted answers POST /v1/tasks. Several says whether the target could be
+// several workers, which decides how their output is printed.
+type Submitted struct {
+	Run     tasks.ID        `json:"run"`
+	Several bool            `json:"several"`
+	Tasks   []SubmittedTask `json:"tasks"`
+}
+
+// SubmittedTask is a task of a run; Worker is empty until it has one.
+type SubmittedTask struct {
+	ID     tasks.ID `json:"id"`
+	Worker string   `json:"worker"`
+}
+
+// TaskStatus is a task as GET /v1/tasks/{id} and `submit -json` show it.
+type TaskStatus struct {
+	ID             tasks.ID        `json:"id"`
+	Run            tasks.ID        `json:"run"`
+	Index          int             `json:"index"`
+	Worker         string          `json:"worker"`
+	WorkerID       string          `json:"worker_id"`
+	Kind           tasks.Kind      `json:"kind"`
+	State          tasks.State     `json:"state"`
+	Code           tasks.Code      `json:"code"` // a stable word: "", exit, signal, timeout, …
+	ExitCode       int             `json:"exit_code"`
+	Signal         string          `json:"signal"`
+	Stdout         *string         `json:"stdout,omitempty"`
+	StdoutBase64   []byte          `json:"stdout_base64,omitempty"`
+	StdoutCutBytes int64           `json:"stdout_cut_bytes,omitempty"`
+	Stderr         *string         `json:"stderr,omitempty"`
+	StderrBase64   []byte          `json:"stderr_base64,omitempty"`
+	StderrCutBytes int64           `json:"stderr_cut_bytes,omitempty"`
+	Result         json.RawMessage `json:"result"`
+	Error          string          `json:"error"`
+	Attempt        uint32          `json:"attempt"`
+	QueuedAt       *Time           `json:"queued_at"`
+	StartedAt      *Time           `json:"started_at"`
+	FinishedAt     *Time           `json:"finished_at"`
+	UserSeconds    float64         `json:"user_seconds"`
+	SystemSeconds  float64         `json:"system_seconds"`
+	MaxRSSBytes    int64           `json:"max_rss_bytes"`
+	Outputs        []OutputStatus  `json:"outputs,omitempty"`
+}
+
+// OutputStatus is a file that a task left behind.
+type OutputStatus struct {
+	Name          string `json:"name"`
+	Mode          uint32 `json:"mode"`
+	Size          int64  `json:"size"`
+	ContentBase64 []byte `json:"content_base64,omitempty"`
+	Blob          string `json:"blob,omitempty"`
+}
+
+// The types of a StreamEvent.
+const (
+	StreamSubmitted = "submitted" // the first: what the run is
+	StreamStarted   = "started"
+	StreamOutput    = "output"
+	StreamAgain     = "again"  // the task starts anew after it had written something
+	StreamResult    = "result" // the last of its task
+	StreamError     = "error"  // the last, when the stream ends early
+)
+
+// StreamEvent is a line of the answer to POST /v1/tasks?follow=1, and of
+// GET /v1/runs/{id}/events. Which fields are there depends on its type.
+type StreamEvent struct {
+	Type       string      `json:"type"`
+	Submitted  *Submitted  `json:"submitted,omitempty"`
+	Task       tasks.ID    `json:"task,omitzero"`
+	Index      int         `json:"index"`
+	Worker     string      `json:"worker,omitempty"`
+	WorkerID   string      `json:"worker_id,omitempty"`
+	Attempt    uint32      `json:"attempt,omitempty"`
+	Stream     string      `json:"stream,omitempty"` // stdout or stderr
+	DataBase64 []byte      `json:"data_base64,omitempty"`
+	Result     *TaskStatus `json:"result,omitempty"`
+	Error      *Error      `json:"error,omitempty"`
+}
+
+// DryRun answers POST /v1/tasks?dry_run=1.
+type DryRun struct {
+	Workers []DryRunWorker `json:"workers"`
+	Error   *Error         `json:"error,omitempty"` // why submitting would fail
+}
+
+// DryRunWorker says whether a worker would get the task, and why.
+type DryRunWorker struct {
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Takes bool   `json:"takes"`
+	Why   string `json:"why"`
+}
+
+// Event is one of GET /v1/events: a member or a task that changed.
+type Event struct {
+	Seq    uint64      `json:"seq"`
+	Time   Time        `json:"time"`
+	Event  string      `json:"event"` // workerAvailable, …, update, task, missed
+	Member *Member     `json:"member,omitempty"`
+	Task   *TaskStatus `json:"task,omitempty"` // without its output
+}
+
+// RunStatus is what GET /v1/tasks/{id} answers for the id of a run.
+type RunStatus struct {
+	Run     tasks.ID     `json:"run"`
+	Several bool         `json:"several"`
+	Tasks   []TaskStatus `json:"tasks"`
+}
+
+// CancelRequest is the body of POST /v1/tasks/{id}/cancel, which may be left out.
+type CancelRequest struct {
+	Reason string `json:"reason,omitempty"` // cancel (the default), interrupt or kill
+}
+
+// Stopped answers a cancel: how many tasks had not ended and were stopped.
+type Stopped struct {
+	Stopped int `json:"stopped"`
+}
+
+// AvailableRequest is the body of PUT /v1/available.
+type AvailableRequest struct {
+	Available *bool `json:"available"`
+}
+
+// JoinRequest is the body of POST /v1/join.
+type JoinRequest struct {
+	Addrs []string `json:"addrs"`
+}
+
+// Joined answers a join: how many of the addresses answered.
+type Joined struct {
+	Joined int `json:"joined"`
+}
+
+// Blob answers PUT /v1/blobs: the hash that names the content, and its size.
+type Blob struct {
+	Blob string `json:"blob"`
+	Size int64  `json:"size"`
+}
+
+// EventMissed is the event that tells a client that events were lost between the
+// last one it read and the next one: it looks at members and tasks anew.
+const EventMissed = "missed"
+
+// Error is the body of every answer that is an error, under "error".
+type Error struct {
+	Code    string `json:"code"` // a stable word
+	Message string `json:"message"`
+	Status  int    `json:"-"` // of HTTP
+}
+
+// ErrorBody is how an Error is written.
+type ErrorBody struct {
+	Error *Error `json:"error"`
+}
+
+// Error returns the message.
+func (e *Error) Error() string { return e.Message }
+
+// Time prints as RFC 3339 in UTC with nanoseconds.
+type Time struct{ time.Time }
+
+// MarshalText writes it with all nine digits.
+func (t Time) MarshalText() ([]byte, error) {
+	return []byte(t.UTC().Format("2006-01-02T15:04:05.000000000Z07:00")), nil
+}
+
+// MarshalJSON writes it as a string.
+func (t Time) MarshalJSON() ([]byte, error) {
+	b, _ := t.MarshalText()
+	return append(append([]byte{'"'}, b...), '"'), nil
+}

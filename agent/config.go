@@ -1,0 +1,180 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/scagent/scagent/agent/port"
+	"github.com/scagent/scagent/membership"
+	"github.com/scagent/scagent/membership/beacon"
+)
+
+// Config configures an Agent. Start from DefaultConfig; New copies it.
+type Config struct {
+	// Name is for people, at most 64 bytes. Default: the host's name, with -2 for
+	// the second agent on a host, and so on.
+	Name string
+	// Roles are what the node does. Default: worker and master.
+	Roles []membership.Role
+	// Cluster keeps pools apart. Default: "default".
+	Cluster string
+	// Version is what others see. Default: this module's.
+	Version string
+
+	// Bind is ADDR or ADDR:PORT. Default: 0.0.0.0:44201, or a free port if that
+	// one is taken; a port written here, or a tracker's, is an error when taken.
+	Bind string
+	// Advertise is ADDR or ADDR:PORT under which others reach this node. Default:
+	// the address of the default route's interface, and the bound port.
+	Advertise string
+	// Iface names the interface to advertise and to multicast on. Default: all.
+	Iface string
+	// Join are addresses to join at, see membership.Config.Seeds.
+	Join []string
+	// Multicast finds other agents on the LAN. Default: true.
+	Multicast bool
+	// Insecure lets an agent without a secret be reached from beyond its LAN.
+	Insecure bool
+	// Profile is lan, wan or local, see membership. Default: lan.
+	Profile string
+
+	// Slots is how many tasks run at once here. Default: the number of CPUs.
+	Slots int
+	// Unavailable keeps new tasks away from the worker from the start.
+	Unavailable bool
+	// Data is the user's JSON about the node, at most about 256 KiB.
+	Data json.RawMessage
+	// Lease is how long a silent worker's tasks are waited for. Default: 3s.
+	Lease time.Duration
+	// Grace is the time a process has between being asked to end and being
+	// killed. Default: 5s.
+	Grace time.Duration
+
+	// StateDir keeps the node's key and files. Default: see package home.
+	StateDir string
+	// Temporary agents use a new directory that Close removes, take no part in
+	// the numbering of the host's agents, and have no socket.
+	Temporary bool
+
+	// Network and BeaconNetwork replace the machine's, for tests.
+	Network       port.Network
+	BeaconNetwork beacon.Network
+
+	// OnEvent is told of members that come, go and change, in order. It must
+	// return before the next event is delivered.
+	OnEvent func(membership.Event)
+
+	Logger *log.Logger
+}
+
+// DefaultConfig returns the configuration of `scagent agent` without flags.
+func DefaultConfig() Config {
+	return Config{
+		Roles:     []membership.Role{membership.RoleWorker, membership.RoleMaster},
+		Cluster:   "default",
+		Version:   Version(),
+		Multicast: true,
+		Profile:   membership.ProfileLAN,
+		Slots:     runtime.NumCPU(),
+		Lease:     3 * time.Second,
+		Grace:     5 * time.Second,
+		Network:   port.Machine,
+		Logger:    log.New(io.Discard, "", 0),
+	}
+}
+
+// Version is the version of this module in the running program.
+func Version() string {
+	if bi, ok := debug.ReadBuildInfo(); ok {
+		if bi.Main.Path == modulePath && bi.Main.Version != "" && bi.Main.Version != "(devel)" {
+			return bi.Main.Version
+		}
+		for _, d := range bi.Deps {
+			if d.Path == modulePath {
+				return d.Version
+			}
+		}
+	}
+	return "devel"
+}
+
+const modulePath = "github.com/scagent/scagent"
+
+func (c *Config) check() error {
+	switch {
+	case len(c.Roles) == 0:
+		return fmt.Errorf("agent: Roles is empty; want worker, master or tracker")
+	case c.Slots < 1:
+		return fmt.Errorf("agent: Slots is %d; want at least 1", c.Slots)
+	case c.Lease < 100*time.Millisecond:
+		return fmt.Errorf("agent: Lease is %v; want at least 100ms", c.Lease)
+	case c.Grace <= 0:
+		return fmt.Errorf("agent: Grace is %v; want above 0", c.Grace)
+	case len(c.Name) > 64 || strings.ContainsFunc(c.Name, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return fmt.Errorf("agent: Name is %q; want at most 64 printable bytes", c.Name)
+	case c.Network == nil:
+		return fmt.Errorf("agent: Network is nil; want port.Machine or a network for tests")
+	case c.Logger == nil:
+		return fmt.Errorf("agent: Logger is nil; start from DefaultConfig")
+	case len(c.Data) > 0 && !json.Valid(c.Data):
+		return fmt.Errorf("agent: Data is not JSON")
+	}
+	for _, r := range c.Roles {
+		if r != membership.RoleWorker && r != membership.RoleMaster && r != membership.RoleTracker {
+			return fmt.Errorf("agent: role %q; want worker, master or tracker", r)
+		}
+	}
+	if _, _, err := port.ParseBind(c.Bind); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (c *Config) has(r membership.Role) bool { return slices.Contains(c.Roles, r) }
+
+// hostName returns the name of the n-th agent of this host.
+func hostName(n int) string {
+	h, err := os.Hostname()
+	if err != nil || h == "" {
+		h = "node"
+	}
+	if len(h) > 56 {
+		h = h[:56]
+	}
+	if n > 1 {
+		return fmt.Sprintf("%s-%d", h, n)
+	}
+	return h
+}
+
+// advertise works out the address under which others reach what is bound.
+func (c *Config) advertise(bound netip.AddrPort) (netip.AddrPort, error) {
+	if c.Advertise == "" {
+		a, err := port.AdvertiseAddr(bound.Addr(), c.Iface)
+		if err != nil {
+			return netip.AddrPort{}, err
+		}
+		return netip.AddrPortFrom(a.Unmap().WithZone(""), bound.Port()), nil
+	}
+	if ap, err := netip.ParseAddrPort(c.Advertise); err == nil && ap.Port() != 0 {
+		return ap, nil
+	}
+	if a, err := netip.ParseAddr(strings.Trim(c.Advertise, "[]")); err == nil {
+		return netip.AddrPortFrom(a, bound.Port()), nil
+	}
+	if h, _, err := net.SplitHostPort(c.Advertise); err == nil && h != "" {
+		return netip.AddrPort{}, fmt.Errorf("advertise address %q: want an IP address, and a port from 1 to 65535", c.Advertise)
+	}
+	return netip.AddrPort{}, fmt.Errorf("advertise address %q: want ADDR or ADDR:PORT with an IP address", c.Advertise)
+}

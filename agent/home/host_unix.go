@@ -1,0 +1,115 @@
+//go:build unix
+
+package home
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxSocketPath is how long the name of a socket may be, see unix(7).
+const maxSocketPath = len(unix.RawSockaddrUnix{}.Path) - 1
+
+func checkSocketPath(path string) error {
+	// The socket is made under a name that is somewhat longer.
+	if n := len(path) + len(bindSuffix); n > maxSocketPath {
+		return fmt.Errorf("the path of the agent's socket, %s, is %d bytes too long for a socket; set XDG_RUNTIME_DIR to a shorter one", path, n-maxSocketPath)
+	}
+	return nil
+}
+
+const bindSuffix = ".new/s"
+
+// listen makes a socket that nobody else can open at any moment: inside a
+// directory of its own, where it gets its mode before it gets its name.
+func listen(path, group string) (net.Listener, error) {
+	dir := filepath.Dir(path + bindSuffix)
+	if err := os.RemoveAll(dir); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path + bindSuffix, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false) // it will not have that name
+	err = os.Chmod(path+bindSuffix, 0o600)
+	if err == nil && group != "" {
+		var gid int
+		if gid, err = groupID(group); err == nil {
+			err = os.Chown(path+bindSuffix, -1, gid)
+		}
+		if err == nil {
+			err = os.Chmod(path+bindSuffix, 0o660)
+		}
+	}
+	if err == nil {
+		err = os.Rename(path+bindSuffix, path)
+	}
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// groupID returns the number of a group.
+func groupID(group string) (int, error) {
+	if n, err := strconv.Atoi(group); err == nil && n >= 0 {
+		return n, nil
+	}
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return 0, fmt.Errorf("there is no group %q; make it, or give another with -api-group", group)
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+// socketGroup returns the group that may open the socket besides its owner, empty
+// if there is none.
+func socketGroup(path string) string {
+	fi, err := os.Lstat(path)
+	if err != nil || fi.Mode().Perm()&0o020 == 0 {
+		return ""
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	gid := strconv.FormatUint(uint64(st.Gid), 10)
+	if g, err := user.LookupGroupId(gid); err == nil {
+		return g.Name
+	}
+	return gid
+}
+
+// ownerOf returns the user that a file belongs to.
+func ownerOf(fi fs.FileInfo) (uid int, ok bool) {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return int(st.Uid), true
+}
+
+// mayOpen reports why this process may not connect to a socket.
+func mayOpen(socket string) error {
+	return unix.Faccessat(unix.AT_FDCWD, socket, unix.W_OK, unix.AT_EACCESS)
+}
+
+// running reports whether there is a process of that number.
+func running(pid int) bool {
+	return pid > 0 && !errors.Is(unix.Kill(pid, 0), unix.ESRCH)
+}

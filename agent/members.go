@@ -1,0 +1,105 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"github.com/scagent/scagent/agent/api"
+	"github.com/scagent/scagent/membership"
+	"github.com/scagent/scagent/membership/tracker"
+	"github.com/scagent/scagent/tasks"
+)
+
+// Members returns a copy of the member list, by name.
+func (a *Agent) Members() []membership.Member { return a.pool.Members() }
+
+// Self returns this node as others see it.
+func (a *Agent) Self() membership.Member { return a.pool.Self() }
+
+// onEvent hands what happens in the pool on: to the master, as workers, to the
+// API's event feed, and to the program.
+func (a *Agent) onEvent(e membership.Event) {
+	m := &e.Member
+	if m.Status.Present() && m.Has(membership.RoleWorker) {
+		a.master.Update(workerOf(m))
+	} else {
+		a.master.Remove(m.ID)
+	}
+	am := apiMember(m)
+	a.feed.Append(api.Event{Event: string(e.Type), Member: &am})
+	if a.cfg.OnEvent != nil {
+		a.cfg.OnEvent(e)
+	}
+}
+
+// workerOf is what tasks need to know of a member.
+func workerOf(m *membership.Member) tasks.Worker {
+	w := tasks.Worker{
+		ID: m.ID, Boot: m.Boot, Name: m.Name, Slots: m.Slots, Busy: m.Busy, Available: m.Available,
+		Data: m.Document.Data, Facts: m.Document.Facts, Known: m.DocumentKnown,
+		Functions: m.Document.Functions, Interpreters: m.Document.Interpreters,
+	}
+	for _, r := range m.Roles {
+		w.Roles = append(w.Roles, string(r))
+	}
+	for _, k := range m.Document.Kinds {
+		w.Kinds = append(w.Kinds, tasks.Kind(k))
+	}
+	return w
+}
+
+// APIMembers returns the members as the API shows them.
+func (a *Agent) APIMembers() []api.Member {
+	ms := a.pool.Members()
+	list := make([]api.Member, len(ms))
+	for i := range ms {
+		list[i] = apiMember(&ms[i])
+	}
+	return list
+}
+
+func apiMember(m *membership.Member) api.Member {
+	am := api.Member{
+		ID: m.ID, Name: m.Name, Addr: m.AddrPort.Addr().String(), Port: int(m.AddrPort.Port()), Status: string(m.Status),
+		Available: m.Available, Slots: m.Slots, Busy: m.Busy, Data: m.Document.Data, Facts: m.Document.Facts,
+		Version: m.Version, Self: m.Self, Roles: []string{},
+	}
+	for _, r := range m.Roles {
+		am.Roles = append(am.Roles, string(r))
+	}
+	return am
+}
+
+// hosts are the members as a tracker lists them.
+func (a *Agent) hosts() []tracker.Host {
+	var hs []tracker.Host
+	for _, m := range a.pool.Members() {
+		if !m.Status.Present() {
+			continue
+		}
+		h := tracker.Host{ID: m.ID, Name: m.Name, Addr: m.AddrPort.Addr().String(), Port: int(m.AddrPort.Port()), Data: m.Document.Data,
+			Available: m.Available, Slots: m.Slots}
+		for _, r := range m.Roles {
+			h.Roles = append(h.Roles, string(r))
+		}
+		hs = append(hs, h)
+	}
+	return hs
+}
+
+// dialNode connects to a member's port.
+func (a *Agent) dialNode(ctx context.Context, node string) (net.Conn, error) {
+	m, ok := a.pool.Member(node)
+	if !ok {
+		return nil, fmt.Errorf("node %s is not a member", node)
+	}
+	return a.port.Dial(ctx, m.AddrPort.String())
+}
+
+// Join joins the pool of which an address is a member, and says how many of the
+// addresses answered. The addresses are tried once; see Config.Join for those
+// that are tried until they answer.
+func (a *Agent) Join(ctx context.Context, addrs ...string) (int, error) {
+	return a.pool.Join(ctx, addrs...)
+}

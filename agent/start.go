@@ -1,0 +1,264 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/scagent/scagent/agent/api"
+	"github.com/scagent/scagent/agent/home"
+	"github.com/scagent/scagent/agent/port"
+	"github.com/scagent/scagent/membership"
+	"github.com/scagent/scagent/membership/beacon"
+	"github.com/scagent/scagent/membership/facts"
+	"github.com/scagent/scagent/membership/tracker"
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/blob"
+	"github.com/scagent/scagent/tasks/master"
+	"github.com/scagent/scagent/tasks/runner/command"
+	"github.com/scagent/scagent/tasks/wire"
+	"github.com/scagent/scagent/tasks/worker"
+)
+
+// open opens the parts from the bottom up.
+func (a *Agent) open(ctx context.Context) (err error) {
+	a.started = time.Now()
+	if err := a.openHome(); err != nil {
+		return err
+	}
+	if err := a.openPort(ctx); err != nil {
+		return err
+	}
+	if a.blobs, err = blob.Open(a.home.Path("blobs")); err != nil {
+		return err
+	}
+	a.http = a.newHTTPClient()
+	if err := a.openTasks(); err != nil {
+		return err
+	}
+	if err := a.openPool(ctx); err != nil {
+		return err
+	}
+	a.hub.Start()
+	a.serve(a.port.HTTP(), a.publicHandler())
+	if err := a.openBeacon(ctx); err != nil {
+		return err
+	}
+	return a.openAPI()
+}
+
+func (a *Agent) openHome() (err error) {
+	if a.cfg.Temporary {
+		a.home, err = home.Temporary()
+	} else {
+		a.home, err = home.Claim(home.Options{StateDir: a.cfg.StateDir})
+	}
+	if err != nil {
+		return err
+	}
+	if a.id, err = loadIdentity(a.home.StateDir); err != nil {
+		return err
+	}
+	if a.name = a.cfg.Name; a.name == "" {
+		a.name = hostName(a.home.N)
+	}
+	return nil
+}
+
+func (a *Agent) openPort(ctx context.Context) error {
+	bind, written, err := port.ParseBind(a.cfg.Bind)
+	if err != nil {
+		return err
+	}
+	cfg := port.DefaultConfig()
+	cfg.Bind, cfg.Network, cfg.Logger = bind.String(), a.cfg.Network, a.cfg.Logger
+	cfg.Strict = written || a.cfg.has(membership.RoleTracker)
+	a.port, err = port.Open(ctx, cfg)
+	return err
+}
+
+// openTasks makes the worker, the master and the links between them and others.
+func (a *Agent) openTasks() error {
+	hc := wire.Config{}
+	if a.cfg.has(membership.RoleWorker) {
+		run, err := command.New(command.Config{Root: a.workRoot(), Grace: a.cfg.Grace})
+		if err != nil {
+			return err
+		}
+		wc := worker.DefaultConfig()
+		wc.Name, wc.Slots, wc.Lease, wc.Logger = a.name, a.cfg.Slots, a.cfg.Lease, a.cfg.Logger
+		wc.Runners = map[tasks.Kind]worker.Runner{tasks.Command: run, tasks.Function: a.functions}
+		wc.Open, wc.Keep, wc.Release = a.openContent, a.keep, a.release
+		wc.Busy = func(slots int) { a.pool.SetBusy(slots) }
+		if a.worker, err = worker.New(wc); err != nil {
+			return err
+		}
+		hc.Worker, hc.Load = a.worker, a.worker.Load
+	}
+	mc := master.DefaultConfig()
+	mc.Node, mc.Links, mc.Announce, mc.Lease, mc.Logger = a.id.id, links{a}, a.announce, a.cfg.Lease, a.cfg.Logger
+	mc.Fetch, mc.Hold, mc.Release = a.fetch, a.hold, a.release
+	mc.Changed = func(r tasks.Result) {
+		r.Stdout, r.Stderr = nil, nil
+		st := api.StatusOf(&r)
+		a.feed.Append(api.Event{Event: "task", Task: &st})
+	}
+	var err error
+	if a.master, err = master.New(mc); err != nil {
+		return err
+	}
+	hc.Self = wire.Hello{Node: a.id.id, Boot: a.id.boot, Cluster: a.cfg.Cluster, Name: a.name}
+	hc.Listener, hc.Dial = a.port.Links(), a.dialNode
+	hc.Master, hc.Events, hc.Lease, hc.Logger = a.master, linkEvents{a}, a.cfg.Lease, a.cfg.Logger
+	a.hub, err = wire.NewHub(hc)
+	return err
+}
+
+// links is the hub as the master uses it; the hub is made after the master.
+type links struct{ a *Agent }
+
+func (l links) Connect(ctx context.Context, node string) (*wire.Link, error) {
+	return l.a.hub.Connect(ctx, node)
+}
+
+// linkEvents tells both ends of this node what happens to its links.
+type linkEvents struct{ a *Agent }
+
+func (e linkEvents) Up(l *wire.Link) { e.a.master.Up(l) }
+
+func (e linkEvents) Load(l *wire.Link, ld wire.Load) { e.a.master.Load(l, ld) }
+
+func (e linkEvents) Down(l *wire.Link, err error) {
+	e.a.master.Down(l, err)
+	if e.a.worker != nil {
+		e.a.worker.LinkDown(l)
+	}
+}
+
+func (a *Agent) openPool(ctx context.Context) error {
+	addr, err := a.cfg.advertise(a.port.Addr())
+	if err != nil {
+		return err
+	}
+	f, err := json.Marshal(facts.Collect(ctx))
+	if err != nil {
+		return fmt.Errorf("facts: %w", err)
+	}
+	a.document = membership.Document{Data: a.cfg.Data, Facts: f}
+	if a.cfg.has(membership.RoleWorker) {
+		a.document.Kinds = []string{string(tasks.Command), string(tasks.Function)}
+		a.document.Functions = a.functions.Names()
+		a.document.Interpreters = facts.Interpreters()
+	}
+	pc := membership.DefaultConfig()
+	pc.ID, pc.Boot, pc.Name, pc.Cluster, pc.Roles, pc.Version = a.id.id, a.id.boot, a.name, a.cfg.Cluster, a.cfg.Roles, a.cfg.Version
+	if a.worker != nil {
+		pc.Slots = a.cfg.Slots
+	}
+	pc.Available, pc.Document = a.available, a.document
+	pc.Listener, pc.Packets, pc.Dial, pc.Advertise = a.port.Gossip(), a.port.Packets(), a.port.Dial, addr
+	pc.Seeds, pc.Hosts, pc.Profile, pc.Logger = a.cfg.Join, a.askTracker, a.cfg.Profile, a.cfg.Logger
+	if !a.cfg.Temporary {
+		pc.PeersFile = a.home.Path("peers.json")
+	}
+	pc.OnEvent, pc.OnMessage = a.onEvent, a.onMessage
+	if a.pool, err = membership.New(pc); err != nil {
+		return err
+	}
+	return a.pool.Start(ctx)
+}
+
+// askTracker announces this node to a tracker known by URL, and returns the
+// addresses of the hosts that it lists.
+func (a *Agent) askTracker(ctx context.Context, url string) ([]string, error) {
+	self := a.pool.Self()
+	h := tracker.Host{ID: self.ID, Name: self.Name, Addr: self.AddrPort.Addr().String(), Port: int(self.AddrPort.Port()), Data: self.Document.Data,
+		Available: self.Available, Slots: self.Slots}
+	for _, r := range self.Roles {
+		h.Roles = append(h.Roles, string(r))
+	}
+	hosts, err := tracker.Announce(ctx, http.DefaultClient, url, h)
+	if err != nil {
+		return nil, err
+	}
+	var addrs []string
+	for _, h := range slices.Concat(hosts.Masters, hosts.Workers) {
+		if h.ID != a.id.id {
+			addrs = append(addrs, net.JoinHostPort(h.Addr, fmt.Sprint(h.Port)))
+		}
+	}
+	slices.Sort(addrs)
+	return slices.Compact(addrs), nil
+}
+
+// publicHandler answers HTTP on the agent's port, to anybody.
+func (a *Agent) publicHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(blobPath, a.blobs)
+	mux.Handle("/scagent/v1/document/", a.pool.DocumentHandler())
+	if a.cfg.has(membership.RoleTracker) {
+		mux.Handle("/", tracker.NewHandler(tracker.Config{Members: a.hosts, Logger: a.cfg.Logger}))
+	}
+	return mux
+}
+
+func (a *Agent) openBeacon(ctx context.Context) (err error) {
+	if !a.cfg.Multicast {
+		return nil
+	}
+	bc := beacon.Config{
+		Cluster: a.cfg.Cluster, Node: a.id.id, Boot: a.id.boot, Name: a.name, Addr: a.pool.Self().AddrPort, Network: a.cfg.BeaconNetwork, Logger: a.cfg.Logger,
+		Known: func(node string) bool {
+			m, ok := a.pool.Member(node)
+			return ok && m.Status.Present()
+		},
+		OnStranger: a.onStranger,
+	}
+	if a.cfg.Iface != "" {
+		bc.Interfaces = []string{a.cfg.Iface}
+	}
+	if a.beacon, err = beacon.New(bc); err != nil {
+		return err
+	}
+	return a.beacon.Start(ctx)
+}
+
+// onStranger joins the pool of a node that announced itself on the LAN.
+func (a *Agent) onStranger(h beacon.Heard) {
+	select {
+	case a.dials <- struct{}{}:
+	default: // it will be heard again
+		return
+	}
+	a.wg.Go(func() {
+		defer func() { <-a.dials }()
+		ctx, cancel := context.WithTimeout(a.ctx, announceTimeout)
+		defer cancel()
+		if _, err := a.pool.Join(ctx, h.Addr.String()); err != nil && a.ctx.Err() == nil {
+			a.cfg.Logger.Printf("[WARN] agent: a node that announced itself was not joined: name=%q addr=%s err=%q", h.Name, h.Addr, fmt.Sprint(err))
+		}
+	})
+}
+
+// openAPI serves the local API on the agent's socket.
+func (a *Agent) openAPI() error {
+	if a.home.Socket == "" {
+		return nil
+	}
+	l, err := a.home.Listen()
+	if err != nil {
+		return err
+	}
+	a.serve(l, a.APIHandler())
+	return a.home.Announce(a.id.id, a.name)
+}
+
+// APIHandler is the local API, for programs that serve it elsewhere than on the
+// agent's socket. Who can reach it can run tasks.
+func (a *Agent) APIHandler() http.Handler {
+	return api.NewHandler(a, api.Options{Ready: a.Ready})
+}

@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"context"
+	"errors"
+
+	"github.com/scagent/scagent/membership"
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/master"
+)
+
+// ErrNotMaster is returned by submissions to an agent without the role master.
+var ErrNotMaster = errors.New("this agent has not the role master; start it with -role worker,master")
+
+// Handle registers functions that this node runs for others. It must be called
+// before Start.
+func (a *Agent) Handle(fs ...tasks.Registered) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state != fresh {
+		return errors.New("agent: Handle was called after Start")
+	}
+	for _, f := range fs {
+		if err := a.functions.Register(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Submit queues a submission and returns its run, whose results can be ranged
+// over as they arrive. The options' zero values are not defaults: start from
+// tasks.DefaultOptions. When too few workers match within
+// Options.WaitWorkers the error wraps tasks.ErrNoMatch and says why.
+func (a *Agent) Submit(ctx context.Context, s tasks.Submission) (*master.Run, error) {
+	if err := a.mayMaster(); err != nil {
+		return nil, err
+	}
+	return a.master.Submit(ctx, s)
+}
+
+// SubmitFollowed is Submit with a follower, which gets every byte that the tasks
+// write, and must be read and closed.
+func (a *Agent) SubmitFollowed(ctx context.Context, s tasks.Submission) (*master.Run, *master.Follower, error) {
+	if err := a.mayMaster(); err != nil {
+		return nil, nil, err
+	}
+	return a.master.SubmitFollowed(ctx, s)
+}
+
+// Call runs a task on one worker that the target allows and returns its result,
+// which is not kept. When ctx ends the task is cancelled.
+func (a *Agent) Call(ctx context.Context, t tasks.Task, target tasks.Target) (tasks.Result, error) {
+	if err := a.mayMaster(); err != nil {
+		return tasks.Result{}, err
+	}
+	return a.master.Call(ctx, t, target, tasks.DefaultOptions())
+}
+
+func (a *Agent) mayMaster() error {
+	if err := a.running(); err != nil {
+		return err
+	}
+	if !a.cfg.has(membership.RoleMaster) {
+		return ErrNotMaster
+	}
+	return nil
+}
+
+// DryRun tells for each worker whether it would get the task, and why not.
+func (a *Agent) DryRun(ctx context.Context, s tasks.Submission) ([]master.Choice, error) {
+	if err := a.mayMaster(); err != nil {
+		return nil, err
+	}
+	return a.master.DryRun(ctx, s)
+}
+
+// Task returns what is known of a task that was submitted here.
+func (a *Agent) Task(id tasks.ID) (tasks.Result, error) { return a.master.Task(id) }
+
+// Tasks lists tasks that were submitted here, see master.Master.List.
+func (a *Agent) Tasks(after tasks.ID, states []tasks.State, limit int) []tasks.Result {
+	return a.master.List(after, states, limit)
+}
+
+// Run returns a run that was submitted here.
+func (a *Agent) Run(id tasks.ID) (*master.Run, error) { return a.master.Run(id) }
+
+// Follow attaches a follower to a run or a task.
+func (a *Agent) Follow(id tasks.ID) (*master.Follower, error) { return a.master.Follow(id) }
+
+// Cancel stops a task, or all tasks of a run, and says how many it stopped.
+func (a *Agent) Cancel(id tasks.ID, reason tasks.StopReason) (int, error) {
+	return a.master.Cancel(id, reason)
+}
