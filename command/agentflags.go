@@ -1,0 +1,147 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/scagent/scagent/membership"
+)
+
+// agentOptions are what flags, environment and files say of an agent.
+type agentOptions struct {
+	name, cluster          string
+	roles, join            []string
+	bind, advertise, iface string
+	noMulticast, insecure  bool
+	profile                string
+	slots                  int
+	data                   dataValue
+	lease                  time.Duration
+	stateDir               string
+	drainTimeout           time.Duration
+	logLevel               string
+	config                 []string
+
+	// What this version cannot do yet: see unsupportedFlags.
+	http, secretFile, apiGroup, runAs string
+	allow, onEvent                    []string
+}
+
+// unsupportedFlags are flags of the contract whose feature is not built yet. To
+// give one is an error: an agent must not run less guarded than it was told to.
+var unsupportedFlags = []string{"http", "secret-file", "api-group", "run-as", "allow", "on-event"}
+
+func unsupported(what string) error {
+	return fmt.Errorf("%s is not supported by this version of scagent; leave it out", what)
+}
+
+// agentFlags defines the flags. Defaults that depend on the machine are left to
+// the agent: empty or 0 here.
+func agentFlags(o *agentOptions) *flagSet {
+	o.cluster, o.profile, o.logLevel = "default", membership.ProfileLAN, "INFO"
+	o.lease, o.drainTimeout = 3*time.Second, 10*time.Second
+	f := newFlags(true)
+	f.group("Options")
+	f.str(&o.name, "name", "`NAME` for people (default: the host's name)")
+	f.words(&o.roles, "role", "`ROLE,…` of worker, master and tracker (default: worker,master)")
+	f.str(&o.cluster, "cluster", "`NAME` that keeps pools apart")
+	f.add(&o.data, "data", "`KEY=VALUE | JSON | @FILE`: data about this node (repeatable)")
+	f.integer(&o.slots, "slots", "run `N` tasks at once (default: the number of CPUs)")
+	f.list(&o.config, "config", "read `FILE|DIR` with the same options in JSON, see: scagent help config (repeatable)")
+	f.str(&o.stateDir, "state-dir", "keep state in `DIR` (default: /var/lib/scagent/N for root, else below the home directory)")
+
+	f.group("Network")
+	f.str(&o.bind, "bind", "listen at `ADDR[:PORT]` (default: 0.0.0.0:44201, or a free port when that is taken)")
+	f.str(&o.advertise, "advertise", "be reached at `ADDR[:PORT]` (default: the address of the default route's interface)")
+	f.str(&o.iface, "iface", "use the network interface `NAME`")
+	f.words(&o.join, "join", "join the pool at `ADDR`, trying for ever (repeatable)")
+	f.boolean(&o.noMulticast, "no-multicast", "do not look for others by multicast")
+	f.str(&o.profile, "profile", "timing of the pool: `lan|wan|local`")
+	f.duration(&o.lease, "lease", "wait so `LONG` for a silent worker before its tasks go elsewhere")
+
+	f.group("Trust")
+	f.boolean(&o.insecure, "insecure", "go beyond the LAN without a secret")
+	f.str(&o.secretFile, "secret-file", "`FILE` with the cluster's secret (not in this version)")
+	f.words(&o.allow, "allow", "run only tasks of these `KIND,…` (not in this version)")
+	f.str(&o.runAs, "run-as", "run tasks as `USER` (not in this version)")
+	f.str(&o.apiGroup, "api-group", "open the API's socket to `GROUP` (not in this version)")
+	f.str(&o.http, "http", "API and web page on `127.0.0.1:PORT` (not in this version)")
+	f.list(&o.onEvent, "on-event", "run a command on an event, `NAME=COMMAND` (not in this version)")
+
+	f.group("Running")
+	f.str(&o.logLevel, "log-level", "log `TRACE|DEBUG|INFO|WARN|ERR` and above to standard error")
+	f.duration(&o.drainTimeout, "drain-timeout", "at the end, wait so `LONG` for running tasks")
+	return f
+}
+
+// parseAgent reads arguments, environment and files: flags beat the environment,
+// which beats files, which beat defaults. It can be called again, to reload.
+func parseAgent(args []string, getenv func(string) string) (*agentOptions, error) {
+	o := &agentOptions{}
+	f := agentFlags(o)
+	operands, err := f.parse(args)
+	if err == nil {
+		err = none(operands)
+	}
+	if err == nil {
+		err = f.setFromEnv(getenv)
+	}
+	if err == nil {
+		err = f.setFromFiles(o.config)
+	}
+	if err == nil {
+		err = o.check(f)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// envName is the environment variable of an agent's flag.
+func envName(flag string) string {
+	return "SCAGENT_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// setFromEnv sets the flags that were not given and have a variable that is not
+// empty.
+func (f *flagSet) setFromEnv(getenv func(string) string) error {
+	for _, name := range f.names() {
+		value := getenv(envName(name))
+		if value == "" || f.isSet(name) {
+			continue
+		}
+		if err := f.set(envName(name), name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *agentOptions) check(f *flagSet) error {
+	if bad := f.given(unsupportedFlags...); len(bad) > 0 {
+		return unsupported(strings.Join(bad, ", "))
+	}
+	for _, r := range o.roles {
+		if !slices.Contains([]string{"worker", "master", "tracker"}, r) {
+			return fmt.Errorf("-role is %q; want worker, master or tracker", shorten(r, 40))
+		}
+	}
+	if !slices.Contains([]string{membership.ProfileLAN, membership.ProfileWAN, membership.ProfileLocal}, o.profile) {
+		return fmt.Errorf("-profile is %q; want lan, wan or local", shorten(o.profile, 40))
+	}
+	o.logLevel = strings.ToUpper(o.logLevel)
+	if err := checkLevel(o.logLevel); err != nil {
+		return fmt.Errorf("-log-level is %q; %w", shorten(o.logLevel, 40), err)
+	}
+	if f.isSet("slots") && o.slots < 1 {
+		return fmt.Errorf("-slots is %d; want at least 1", o.slots)
+	}
+	if f.isSet("cluster") && o.cluster == "" {
+		return errors.New("-cluster is empty; want a name")
+	}
+	return nil
+}

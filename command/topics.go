@@ -1,0 +1,97 @@
+package command
+
+// topics are the texts of `scagent help TOPIC`.
+var topics = map[string]string{
+	"targets": `
+Which workers get a task
+
+  (nothing)          any one worker, whichever has room first
+  -on NAME,…         these, by name or id
+  -all               every available worker
+  -where EXPR        every worker that matches, see: scagent help query
+  -one, -n N         only so many of those; alone, -n 3 is any three
+  -prefer EXPR       among them, sooner where EXPR is true or larger
+  -except NAME,…     never these
+  -expect N          fewer workers than N is an error, and nothing is started
+  -force             with -on: also a worker that was set unavailable
+  -wait-workers D    how long to wait for a first match
+  -dry-run           only say who would get it, and why the others not
+
+The set of workers is fixed when the task is submitted. Whether a submit is for several workers is
+decided by these flags (-all, -where without -one, -n above 1, -on with several names), never by how
+many matched: scripts see one form of output.`,
+
+	"query": `
+Expressions of -where and -prefer
+
+  data.gpu == "a100" and facts.cpus >= 8 and not ("tracker" in role)
+
+Names: name, role (a list), data (what the user says of a node), facts (what its agent found out),
+slots, free. Operators: == != < <= > >= in, contains, startsWith, endsWith, matches, and or not,
+? :, ??, + - * / %. Functions: has len min max abs lower upper trim int float any all filter map.
+
+A comparison with a field that a node does not have is neither true nor false, and does not match:
+neither data.gpu == "x" nor data.gpu != "x" picks a node without data.gpu. has(data.gpu) asks for
+the field, and data.gpu ?? "none" gives a missing one a value.
+
+"scagent members -where EXPR" tries an expression out; "scagent submit -where EXPR -dry-run true"
+says why a worker does not match.`,
+
+	"output": `
+What submit prints
+
+For one target, the task's standard output and error are passed on byte for byte, and the result of
+-js or -func is one line of JSON. For several, each line is preceded by the worker's name, and lines
+are never mixed; the last line gets an end if it has none, and one above 1 MiB is broken.
+-fold prints equal outputs once, under the names that gave them; -no-prefix leaves the names out.
+At the end there is a line on standard error for each worker where the task did not end with 0.
+
+A task that starts anew after it had printed says so on standard error, and prints again. With
+several targets and -retry, each task's output is kept back until it ends, and only that of its last
+attempt is printed.
+
+-json prints one line per task as it ends; -json-stream one per event as it happens.
+-out GLOB brings files back into -out-dir, for several targets into a directory per worker.`,
+
+	"exit": `
+Exit statuses
+
+submit, one target     the task's own status; 128+n when signal n killed it; 124 timed out;
+                       126 not executable; 127 no such command; 1 when -js or -func returned
+                       an error
+submit, several        0 when all ended with 0; else how many did not, at most 100, and 101
+                       for more
+submit                 125 for errors of scagent's own: called wrongly, no worker, refused, lost;
+                       130 when ended by ^C or cancel; 141 when standard output was closed
+every other command    0 done, 1 failed, 2 called wrongly`,
+
+	"environment": `
+Environment variables
+
+  SCAGENT_ADDR       the agent that commands talk to, as -addr
+  SCAGENT_A_B        the flag -a-b of "scagent agent"; lists have commas
+  NO_COLOR           no colours
+
+In a task's environment: SCAGENT_TASK_ID, SCAGENT_RUN_ID, SCAGENT_ATTEMPT, SCAGENT_NODE,
+SCAGENT_INDEX, SCAGENT_SLOTS, SCAGENT_WORKDIR; HOME and TMPDIR inside the work directory; PATH, LANG
+and TZ of the agent; nothing else of the agent's.`,
+
+	"config": `
+The configuration file of an agent
+
+"scagent agent -config FILE" reads a JSON object whose keys are the names of the agent's flags:
+
+  {"name": "n1", "role": ["worker"], "slots": 4, "join": ["10.0.0.5"], "drain-timeout": "30s",
+   "data": {"gpu": "a100"}}
+
+For -config DIR, the files *.json in it are read in the order of their names. What a later file says
+of a key replaces what an earlier one said. Flags beat the environment, which beats files, which beat
+defaults. SIGHUP reads everything again and applies data and log-level; the rest needs a restart.`,
+
+	"trust": `
+Who may do what
+
+Without a secret, an agent serves its own LAN: every host on it can run commands on the workers, as
+the user that the agent says when it starts. Commands here talk to the agent by a unix socket that
+only its own user can open. A task that runs may do whatever that user may.`,
+}
