@@ -71,14 +71,14 @@ func (f *heldFile) Close() error {
 	return f.File.Close()
 }
 
-// keep takes over a file that a task made: a small one into memory, a larger one
-// into the blob store.
-func (a *Agent) keep(path string) (tasks.Content, error) {
+// keep takes over a file that a task made: into memory if it has at most inline
+// bytes, else into the blob store.
+func (a *Agent) keep(path string, inline int64) (tasks.Content, error) {
 	fi, err := os.Stat(path)
 	if err != nil {
 		return tasks.Content{}, err
 	}
-	if fi.Size() <= tasks.MaxInlineBytes/4 {
+	if fi.Size() <= inline {
 		b, err := os.ReadFile(path)
 		return tasks.Content{Inline: b}, err
 	}

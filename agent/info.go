@@ -56,12 +56,28 @@ func (a *Agent) trust() string {
 
 // counters are for `info`, and for finding out why something does not work.
 func (a *Agent) counters() map[string]uint64 {
-	t, p := a.master.Stats(), a.port.Stats()
+	t, p, g, h := a.master.Stats(), a.port.Stats(), a.pool.Stats(), a.hub.Stats()
 	c := map[string]uint64{
 		"tasks_submitted": t.Submitted, "tasks_done": t.Done, "tasks_failed": t.Failed, "tasks_cancelled": t.Cancelled, "tasks_lost": t.Lost,
 		"tasks_open": uint64(t.Open), "attempts": t.Attempts, "attempts_lost": t.LostAttempts, "attempts_rejected": t.Rejected, "attempts_recalled": t.Recalled,
-		"gossip_messages_bad": a.badMessages.Load(),
+		"links": uint64(h.Links), "links_accepted": h.Accepted, "links_dialed": h.Dialed, "links_refused": h.Refused, "links_malformed": h.Malformed,
+		"gossip_packets_in": g.PacketsIn, "gossip_packets_out": g.PacketsOut, "gossip_joins": g.Joins, "gossip_join_errors": g.JoinErrors,
+		"gossip_messages_bad": a.badMessages.Load(), "documents_fetched": g.DocumentsFetched, "document_fetch_errors": g.DocumentFetchErrors,
+		"port_packets_dropped": p.PacketsDropped, "port_accept_errors": p.AcceptErrors,
 	}
-	_ = p
+	for k, n := range p.Sorted {
+		c["port_connections_"+k.String()] = n
+	}
+	for r, n := range p.Refused {
+		c["port_refused_"+r.String()] = n
+	}
+	for r, n := range g.Refused {
+		c["gossip_refused_"+r] = n
+	}
+	if a.beacon != nil {
+		b := a.beacon.Stats()
+		c["beacon_sent"], c["beacon_received"], c["beacon_strangers"], c["beacon_send_errors"] = b.Sent, b.Received, b.Strangers, b.SendErrors
+		c["beacon_refused"] = b.OffLink + b.Malformed + b.Version + b.Foreign + b.Unsigned + b.Conflicts + b.NoAddress + b.Replayed + b.Limited
+	}
 	return c
 }

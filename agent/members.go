@@ -88,6 +88,17 @@ func (a *Agent) hosts() []tracker.Host {
 	return hs
 }
 
+// present is how many members take part in the pool now.
+func (a *Agent) present() int {
+	n := 0
+	for _, m := range a.pool.Members() {
+		if m.Status.Present() {
+			n++
+		}
+	}
+	return n
+}
+
 // dialNode connects to a member's port.
 func (a *Agent) dialNode(ctx context.Context, node string) (net.Conn, error) {
 	m, ok := a.pool.Member(node)

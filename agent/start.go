@@ -217,6 +217,7 @@ func (a *Agent) openBeacon(ctx context.Context) (err error) {
 			return ok && m.Status.Present()
 		},
 		OnStranger: a.onStranger,
+		Members:    a.present,
 	}
 	if a.cfg.Iface != "" {
 		bc.Interfaces = []string{a.cfg.Iface}

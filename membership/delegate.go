@@ -102,6 +102,7 @@ func (d *delegate) NotifyJoin(n *memberlist.Node) {
 	}
 	p := d.pool
 	p.mu.Lock()
+	{ fmt.Println(time.Now().Format("05.000"), p.config.Name, "join", n.Name) }
 	p.roster.join(n.Name, nodeAddr(n), m, time.Now())
 	p.mu.Unlock()
 	signal(p.wake)
@@ -125,6 +126,7 @@ func (d *delegate) NotifyUpdate(n *memberlist.Node) {
 func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	p := d.pool
 	p.mu.Lock()
+	{ fmt.Println(time.Now().Format("05.000"), p.config.Name, "gone", n.Name) }
 	p.roster.gone(n.Name, time.Now())
 	p.mu.Unlock()
 	signal(p.wake)
@@ -132,6 +134,9 @@ func (d *delegate) NotifyLeave(n *memberlist.Node) {
 
 // rumour notes what memberlist passes on: what it has come to believe.
 func (p *Pool) rumour(k kind, name []byte, incarnation uint32) {
+	{
+		fmt.Println(time.Now().Format("05.000"), p.config.Name, "rumour", k, string(name), incarnation)
+	}
 	p.mu.Lock()
 	if k == kindSuspect {
 		p.roster.suspected(string(name), incarnation)

@@ -72,7 +72,7 @@ func TestManyNodesJoinOnLoopback(t *testing.T) {
 		}
 		complete = true
 		for _, p := range pools {
-			if n := p.Stats().Members[Alive]; n != count {
+			if s := p.Stats().Members; s[Alive]+s[Suspect] != count {
 				complete = false
 				break
 			}

@@ -239,21 +239,7 @@ func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 	m.wg.Go(func() {
 		ctx, cancel := context.WithCancel(m.ctx)
 		defer cancel()
-		var err error
-		for i := range o.Outputs {
-			if o.Outputs[i].Blob == "" {
-				continue
-			}
-			if m.cfg.Fetch == nil {
-				err = errors.New("this agent keeps no files")
-			} else {
-				err = m.cfg.Fetch(ctx, w.info.ID, &o.Outputs[i].Content)
-			}
-			if err != nil {
-				err = fmt.Errorf("output %q: %w", o.Outputs[i].Name, err)
-				break
-			}
-		}
+		err := m.fetch(ctx, w.info.ID, o.Outputs)
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if t.state.Final() || t.step != fetching || t.n != k.N {
@@ -274,6 +260,26 @@ func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 		m.dispatchLocked(w)
 	})
 	m.dispatchLocked(w)
+}
+
+// fetch brings the files that are named by hash here, all or none.
+func (m *Master) fetch(ctx context.Context, node string, files []tasks.OutputFile) error {
+	for i := range files {
+		if files[i].Blob == "" {
+			continue
+		}
+		err := errors.New("this agent keeps no files")
+		if m.cfg.Fetch != nil {
+			err = m.cfg.Fetch(ctx, node, &files[i].Content)
+		}
+		if err != nil {
+			for j := range files[:i] {
+				m.cfg.Release(&files[j].Content)
+			}
+			return fmt.Errorf("output %q: %w", files[i].Name, err)
+		}
+	}
+	return nil
 }
 
 // GivenBack: these had not started, and will not.

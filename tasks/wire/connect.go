@@ -27,8 +27,8 @@ type dialing struct {
 // Connect returns the link to the node: the one there is, or a new one. There
 // is one dial at a time for each node, whose outcome all callers share. ctx
 // bounds the wait. Errors keep what Dial returned (syscall.ECONNREFUSED, ...),
-// or wrap one of this package's. It blocks and must not be called from a
-// handler.
+// or wrap one of this package's. The node may be this node itself. It blocks and
+// must not be called from a handler.
 func (h *Hub) Connect(ctx context.Context, node string) (*Link, error) {
 	h.mu.Lock()
 	if l := h.links[node]; l != nil && l.Err() == nil {
@@ -92,11 +92,9 @@ func (h *Hub) dialLocked(node string) (*dialing, error) {
 		return nil, ErrClosed
 	case !h.started:
 		return nil, errors.New("the hub is not started")
-	case node == h.cfg.Self.Node:
-		return nil, ErrSelf
 	case h.dials[node] != nil:
 		return h.dials[node], nil
-	case h.cfg.Dial == nil:
+	case h.cfg.Dial == nil && node != h.cfg.Self.Node:
 		return nil, errors.New("this node cannot dial, and the other has not")
 	case h.fullLocked(node):
 		return nil, fmt.Errorf("%w: %d here", ErrTooManyLinks, h.cfg.MaxLinks)
@@ -106,6 +104,10 @@ func (h *Hub) dialLocked(node string) (*dialing, error) {
 	h.dials[node] = d
 	h.wg.Go(func() {
 		defer cancel()
+		if node == h.cfg.Self.Node {
+			h.dialSelf(d)
+			return
+		}
 		h.dial(ctx, d, node)
 	})
 	return d, nil

@@ -39,8 +39,8 @@ var (
 	ErrTooManyLinks = errors.New("too many links")
 	// ErrForbidden: Config.Check did not allow the other node.
 	ErrForbidden = errors.New("not allowed")
-	// ErrSelf: a node does not link to itself; another node with its id is a
-	// copied state directory.
+	// ErrSelf: another node has this node's id; its state directory was copied.
+	// (A link to itself needs no connection, see Hub.Connect.)
 	ErrSelf = errors.New("the node has this node's own id")
 )
 

@@ -78,6 +78,7 @@ type Hub struct {
 	closed     bool
 	serial     uint64              // of the last hello
 	links      map[string]*Link    // by node: the newest, until its Down was reported
+	far        *Link               // the other end of the newest link to this node itself
 	dials      map[string]*dialing // by node
 	handshakes map[net.Conn]struct{}
 }
@@ -221,10 +222,21 @@ func (h *Hub) keep() {
 		// and says nothing about the others.
 		step := min(now-last, 2*period)
 		last = now
-		for _, l := range h.Links() {
+		for _, l := range h.ticked() {
 			l.tick(now, step)
 		}
 	}
+}
+
+// ticked returns the links that are up, far end included.
+func (h *Hub) ticked() []*Link {
+	all := h.Links()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.far != nil && h.far.usable() {
+		all = append(all, h.far)
+	}
+	return all
 }
 
 // tick is called by the hub's keeper only.
@@ -255,6 +267,9 @@ func (h *Hub) loaded(l *Link, ld Load) {
 }
 
 func (h *Hub) up(l *Link) {
+	if l.far {
+		return
+	}
 	h.logf("INFO", "link up: node=%s name=%q boot=%s addr=%s dialed=%t", l.peer.Node, l.peer.Name, l.peer.Boot, l.RemoteAddr(), l.dialed)
 	if h.cfg.Events != nil {
 		h.cfg.Events.Up(l)
@@ -269,6 +284,9 @@ func (h *Hub) downed(l *Link, err error) {
 	h.mu.Lock()
 	if h.links[l.peer.Node] == l {
 		delete(h.links, l.peer.Node)
+	}
+	if h.far == l {
+		h.far = nil
 	}
 	h.mu.Unlock()
 }

@@ -22,6 +22,7 @@ type Link struct {
 	conn   net.Conn
 	peer   hello
 	dialed bool          // by this side
+	far    bool          // the far end of a link to this node itself
 	prev   *Link         // the link that this one replaced, whose Down comes first; nil after Up
 	ready  chan struct{} // closed after Events.Up
 	down   chan struct{} // closed by fail

@@ -38,8 +38,9 @@ type Config struct {
 
 	// Open opens content that a task names by hash, from the node that offered it.
 	Open func(ctx context.Context, node string, c *tasks.Content) (io.ReadCloser, error)
-	// Keep takes over a file that a task made; Release gives it up again.
-	Keep    func(path string) (tasks.Content, error)
+	// Keep takes over a file that a task made, into the result if it has at most
+	// inline bytes; Release gives it up again.
+	Keep    func(path string, inline int64) (tasks.Content, error)
 	Release func(c *tasks.Content)
 	// Busy is told the number of slots in use when it changes. It must not block.
 	Busy func(slots int)
@@ -279,10 +280,22 @@ func (w *Worker) report(a *attempt, l *wire.Link) {
 	a.out.send()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if a.link == l && a.phase == finished && w.attempts[a.key] == a {
+	if a.link != l || a.phase != finished || w.attempts[a.key] != a {
+		return
+	}
+	if err := l.SendResult(a.key, &a.outcome); errors.Is(err, wire.ErrFrameTooLarge) {
+		for i := range a.outcome.Outputs {
+			w.cfg.Release(&a.outcome.Outputs[i].Content)
+		}
+		a.outcome = tasks.Outcome{Code: tasks.Internal, Started: a.outcome.Started, Finished: a.outcome.Finished,
+			Text: fmt.Sprintf("the result does not fit into a message: %d files, %d bytes of value; pack the files into an archive", len(a.outcome.Outputs), len(a.outcome.Value))}
 		l.SendResult(a.key, &a.outcome)
 	}
 }
+
+// maxInlineOutputs is how many bytes of files travel inside a result; the rest
+// is fetched by hash.
+const maxInlineOutputs = 256 << 10
 
 // runKind calls the runner; a panic in it is the attempt's.
 func (w *Worker) runKind(ctx context.Context, a *attempt) (o tasks.Outcome) {
@@ -290,7 +303,13 @@ func (w *Worker) runKind(ctx context.Context, a *attempt) (o tasks.Outcome) {
 		Task: &a.task, ID: a.key.Task, Run: a.offer.Run, N: a.key.N, Index: int(a.offer.Index), Slots: a.slots,
 		Node: w.cfg.Name, Stdout: a.out.stream(wire.Stdout), Stderr: a.out.stream(wire.Stderr),
 		Open: func(ctx context.Context, c *tasks.Content) (io.ReadCloser, error) { return w.open(ctx, a.master, c) },
-		Keep: w.cfg.Keep, Kill: a.kill,
+		Kill: a.kill,
+	}
+	room := int64(maxInlineOutputs)
+	at.Keep = func(path string) (tasks.Content, error) {
+		c, err := w.cfg.Keep(path, room/8)
+		room -= int64(len(c.Inline))
+		return c, err
 	}
 	if a.task.Stdin != nil {
 		in, err := w.open(ctx, a.master, a.task.Stdin)

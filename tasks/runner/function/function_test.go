@@ -53,12 +53,12 @@ var (
 
 	failing   = fn("fail", func(context.Context, any) (any, error) { return nil, errors.New("no\nluck \x1b[2J") })
 	panicking = fn("panic", func(_ context.Context, s string) (any, error) { panic("at the\ndisco " + s) })
-	nilMap    = fn("nilmap", func(context.Context, any) (any, error) { var m map[int]int; m[1] = 2; return nil, nil })
+	outside   = fn("outside", func(_ context.Context, list []int) (int, error) { return list[len(list)], nil })
 	large     = fn("large", func(_ context.Context, n int) (string, error) { return strings.Repeat("x", n), nil })
 )
 
 func TestOutcomes(t *testing.T) {
-	r := mustRegister(t, sum, failing, panicking, nilMap, large)
+	r := mustRegister(t, sum, failing, panicking, outside, large)
 	for _, c := range []struct {
 		name  string
 		task  tasks.Task
@@ -76,7 +76,7 @@ func TestOutcomes(t *testing.T) {
 		{"unknown", tasks.Task{Name: "nope"}, tasks.NoFunction, `no function "nope" is registered`, "null"},
 		{"error", tasks.Task{Name: "fail"}, tasks.Failed, "no luck  [2J", "null"},
 		{"panic", tasks.Task{Name: "panic", Args: args(`"!"`)}, tasks.Panic, "panic: at the disco !", "null"},
-		{"runtime panic", tasks.Task{Name: "nilmap"}, tasks.Panic, "panic: assignment to entry in nil map", "null"},
+		{"runtime panic", tasks.Task{Name: "outside"}, tasks.Panic, "panic: runtime error: index out of range", "null"},
 		{"largest result", tasks.Task{Name: "large", Args: args("524286")}, tasks.OK, "", `"` + strings.Repeat("x", 524286) + `"`},
 		{"larger result", tasks.Task{Name: "large", Args: args("524287")}, tasks.Failed, "the result of large takes 524289 bytes, at most 524288", "null"},
 		{"noop", tasks.Task{Name: function.Noop}, tasks.OK, "", "null"},
