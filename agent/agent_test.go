@@ -327,3 +327,23 @@ func TestCloseMayBeCalledTwiceAndBeforeStart(t *testing.T) {
 		t.Errorf("Submit after Close = %v, want ErrClosed", err)
 	}
 }
+
+func TestAnnouncedWorkersDialTheMaster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := agenttest.New(t, 6)
+		c.WaitMembers(t)
+		time.Sleep(5 * time.Second) // of the bubble: an agent that has just joined announces nothing
+		start := time.Now()
+		run, err := c.Agent(1).Submit(t.Context(), submission(tasks.Task{Kind: tasks.Function, Name: "scagent.noop"}, tasks.All()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rs, _ := run.Wait(t.Context())
+		if d := time.Since(start); len(rs) != 6 || d > 50*time.Millisecond {
+			t.Errorf("%d results after %v, want 6 long before anybody is dialled from here", len(rs), d)
+		}
+		if n := c.Agent(1).Info().Counters; n["links_accepted"] != 5 || n["links_dialed"] != 0 { // the link to itself is neither
+			t.Errorf("%d links were accepted and %d dialled, want 5 and 0", n["links_accepted"], n["links_dialed"])
+		}
+	})
+}

@@ -25,6 +25,7 @@ const (
 	announceDirect  = 8   // up to so many nodes each get a packet of their own
 	announceDials   = 16  // dials at once for announcements
 	announceTimeout = 5 * time.Second
+	announceAge     = 2 * time.Second // how long after its start others know an agent
 )
 
 var nodeText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -38,8 +39,12 @@ func nodeBytes(id string, n int) []byte {
 	return b[:n]
 }
 
-// announce tells nodes that a run waits for them here.
-func (a *Agent) announce(run tasks.ID, nodes []string) {
+// announce tells nodes that a run waits for them here. An agent that has only
+// just joined does not: others would not know yet whom to dial.
+func (a *Agent) announce(run tasks.ID, nodes []string) bool {
+	if time.Since(a.started) < announceAge {
+		return false
+	}
 	head := append([]byte{messageAnnounce}, run[:]...)
 	head = append(head, nodeBytes(a.id.id, 16)...)
 	if len(nodes) <= announceDirect {
@@ -48,7 +53,7 @@ func (a *Agent) announce(run tasks.ID, nodes []string) {
 				a.cfg.Logger.Printf("[DEBUG] agent: announcement not sent: node=%s err=%q", n, err)
 			}
 		}
-		return
+		return true
 	}
 	if len(nodes) > 4*announceNodes {
 		nodes = nil // fewer broadcasts are worth more than some dials too many
@@ -63,7 +68,7 @@ func (a *Agent) announce(run tasks.ID, nodes []string) {
 			a.cfg.Logger.Printf("[DEBUG] agent: announcement not sent: err=%q", err)
 		}
 		if nodes = nodes[k:]; len(nodes) == 0 {
-			return
+			return true
 		}
 	}
 }

@@ -140,7 +140,7 @@ func (p *Pool) rumour(k kind, name []byte, incarnation uint32) {
 	p.mu.Lock()
 	if k == kindSuspect {
 		p.roster.suspected(string(name), incarnation)
-	} else {
+	} else if k == kindAlive {
 		p.roster.cleared(string(name), incarnation)
 	}
 	dirty := len(p.roster.dirty) > 0

@@ -215,9 +215,12 @@ func (g *guard) rumours(b []byte, tell func(k kind, name []byte, incarnation uin
 			want = accusationFields
 		case kindAlive:
 		default:
+			if kind(part[0]) == kindDead { m, _, _ := parse(part[1:], accusationFields); tell(kindDead, m.node, uint32(m.incarnation)) }
 			return nil
 		}
-		if m, _, err := parse(part[1:], want); err == nil {
+		m, _, err := parse(part[1:], want)
+		if err != nil { println("PARSE", err.Error()) }
+		if err == nil {
 			tell(kind(part[0]), m.node, uint32(m.incarnation))
 		}
 		return nil

@@ -3,7 +3,7 @@ package membership
 import (
 	"context"
 	"errors"
-	"fmt"
+	"fmt"; "reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -171,7 +171,7 @@ func TestNoSuspicionStays(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			for _, n := range nodes {
 				if m := n.Stats().Members; m[Alive] != 16 {
-					for _, o := range n.Members() { if o.Status == Suspect { t.Log("SUS", n.Self().Name, o.ID) } }
+					for _, o := range n.Members() { if o.Status == Suspect { t.Log("SUS", n.Self().Name, o.ID); v := reflect.ValueOf(n.list).Elem().FieldByName("nodeMap").MapIndex(reflect.ValueOf(o.ID+".1")).Elem(); t.Log("INNER", n.Self().Name, o.ID, v.FieldByName("State").Int(), v.FieldByName("Incarnation").Uint(), n.roster.find(o.ID+".1")) } }
 				}
 			}
 			t.Log()

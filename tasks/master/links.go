@@ -48,9 +48,13 @@ func (m *Master) announceLocked(run tasks.ID, ws []*worker) {
 	nodes := make([]string, len(ws))
 	for i, w := range ws {
 		nodes[i] = w.info.ID
+	}
+	if !m.cfg.Announce(run, nodes) {
+		return
+	}
+	for _, w := range ws {
 		w.dialling = true
 	}
-	m.cfg.Announce(run, nodes)
 	time.AfterFunc(m.cfg.AnnounceWait, func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()

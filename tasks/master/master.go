@@ -23,9 +23,10 @@ type Config struct {
 	Node  string // id of this node, the owner of the tasks
 	Links Links
 
-	// Announce asks nodes, by gossip, to dial this one for a run; nil when there
-	// is no gossip. It must not block.
-	Announce func(run tasks.ID, nodes []string)
+	// Announce asks nodes, by gossip, to dial this one for a run. It must not
+	// block. False means that they were not asked, and are to be dialled.
+	// Default: they are dialled.
+	Announce func(run tasks.ID, nodes []string) bool
 	// AnnounceWait is how long announced nodes have before they are dialled.
 	// Default: 150ms.
 	AnnounceWait time.Duration
@@ -70,7 +71,7 @@ func DefaultConfig() Config {
 		MaxQueued:    2_000_000,
 		MaxKept:      10_000,
 		MaxKeptBytes: 256 << 20,
-		Announce:     func(tasks.ID, []string) {},
+		Announce:     func(tasks.ID, []string) bool { return false },
 		Hold:         func(*tasks.Content) {},
 		Release:      func(*tasks.Content) {},
 		Changed:      func(tasks.Result) {},

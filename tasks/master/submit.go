@@ -249,7 +249,7 @@ func (m *Master) startLocked(r *Run, sel selection) {
 	if len(sel.bound) > 1 {
 		var far []*worker
 		for _, w := range sel.bound {
-			if w.link == nil && !w.dialling {
+			if w.link == nil && !w.dialling && w.info.ID != m.cfg.Node {
 				far = append(far, w)
 			}
 		}

@@ -1,0 +1,649 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/scagent/scagent/agent/api"
+	"github.com/scagent/scagent/agent/api/apitest"
+	"github.com/scagent/scagent/tasks"
+)
+
+// run does what argv says: "echo TEXT", "exit", "large" for 1 MiB of output, or
+// "hold" until it is stopped.
+func run(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+	switch a.Task.Argv[0] {
+	case "echo":
+		io.WriteString(a.Stdout, strings.Join(a.Task.Argv[1:], " ")+"\n")
+	case "exit":
+		return tasks.Outcome{Code: tasks.Exit, Exit: 3, Text: "exit status 3"}
+	case "large":
+		a.Stdout.Write(bytes.Repeat([]byte("0123456789abcde\n"), 1<<20/16))
+	case "hold":
+		io.WriteString(a.Stdout, "holding\n")
+		<-ctx.Done()
+		return tasks.Outcome{Code: tasks.Cancelled, Signal: "SIGTERM"}
+	}
+	return tasks.Outcome{}
+}
+
+func command(argv ...string) api.SubmitRequest {
+	return api.SubmitRequest{Task: api.TaskSpec{Kind: tasks.Command, Argv: argv}}
+}
+
+// inBubble runs a test with a backend and its client, in a bubble.
+func inBubble(t *testing.T, test func(t *testing.T, b *apitest.Backend, c *Client)) {
+	synctest.Test(t, func(t *testing.T) {
+		b := apitest.New(t, run)
+		c := ForHandler(api.NewHandler(b, api.Options{}))
+		t.Cleanup(c.Close) // before the backend's, which was there first
+		test(t, b, c)
+	})
+}
+
+// ended waits for the tasks of a run.
+func ended(t *testing.T, b *apitest.Backend, id tasks.ID) {
+	t.Helper()
+	r, err := b.Run(id)
+	if err == nil {
+		_, err = r.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// all reads a stream to its end.
+func all(t *testing.T, s *Stream) (types []string, stdout string, results []*api.TaskStatus) {
+	t.Helper()
+	for {
+		e, err := s.Next()
+		if err == io.EOF {
+			return types, stdout, results
+		}
+		if err != nil {
+			t.Fatalf("after %v: %v", types, err)
+		}
+		types = append(types, e.Type)
+		if e.Stream == "stdout" {
+			stdout += string(e.DataBase64)
+		}
+		if e.Result != nil {
+			results = append(results, e.Result)
+		}
+	}
+}
+
+func TestSubmitFollow(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		s, err := c.SubmitFollow(t.Context(), command("echo", "hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		sub := s.Submitted()
+		types, out, results := all(t, s)
+		if fmt.Sprint(types) != "[started output result]" || out != "hello\n" || len(results) != 1 {
+			t.Fatalf("stream = %v, %q, %v", types, out, results)
+		}
+		r := results[0]
+		if r.ID != sub.Tasks[0].ID || r.Run != sub.Run || r.State != tasks.StateDone || *r.Stdout != "hello\n" || sub.Several {
+			t.Errorf("result = %+v of %+v", r, sub)
+		}
+	})
+}
+
+func TestFollowSeveral(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		req := command("large")
+		req.Target = tasks.All()
+		s, err := c.SubmitFollow(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		_, out, results := all(t, s)
+		if len(out) != 2<<20 || len(results) != 2 || !s.Submitted().Several {
+			t.Errorf("%d bytes and %d results, want every byte of two", len(out), len(results))
+		}
+		again, err := c.FollowRun(t.Context(), s.Submitted().Run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.Close()
+		types, out, results := all(t, again)
+		if len(out) != 2<<20 || len(results) != 2 || again.Submitted().Run != s.Submitted().Run || !again.Submitted().Several {
+			t.Errorf("the ended run gave %v, %d bytes", types, len(out))
+		}
+		one, err := c.FollowRun(t.Context(), s.Submitted().Tasks[1].ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer one.Close()
+		if _, out, results := all(t, one); len(out) != 1<<20 || len(results) != 1 || len(one.Submitted().Tasks) != 1 || !one.Submitted().Several {
+			t.Errorf("one of its tasks gave %d bytes and %d results", len(out), len(results))
+		}
+	})
+}
+
+func TestTaskGoesOnWhenItsFollowerIsGone(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		s, err := c.SubmitFollow(ctx, command("hold"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := s.Submitted().Tasks[0].ID
+		for out := ""; out == ""; {
+			e, err := s.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = string(e.DataBase64)
+		}
+		gone := errors.New("the user is gone")
+		cancel(gone)
+		if _, err := s.Next(); err != gone {
+			t.Errorf("Next = %v, want the cause of the context", err)
+		}
+		s.Close()
+		synctest.Wait()
+		st, err := c.Task(t.Context(), id)
+		if err != nil || st.State != tasks.StateRunning {
+			t.Fatalf("task = %+v, %v; want it running", st, err)
+		}
+		out, err := c.Output(t.Context(), id, "stdout", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(out); err != nil || string(b) != "holding\n" {
+			t.Errorf("output = %q, %v", b, err)
+		}
+		out.Close()
+		if n, err := c.Cancel(t.Context(), s.Submitted().Run, tasks.StopKill); err != nil || n != 1 {
+			t.Errorf("Cancel = %d, %v; want 1", n, err)
+		}
+		ended(t, b, s.Submitted().Run)
+		if st, err := c.Task(t.Context(), id); err != nil || st.State != tasks.StateCancelled || st.Signal != "SIGTERM" {
+			t.Errorf("task = %+v, %v; want it cancelled", st, err)
+		}
+	})
+}
+
+func TestFollowedOutputEndsWithTheTask(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		sub, err := c.Submit(t.Context(), command("hold"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		out, err := c.Output(t.Context(), sub.Tasks[0].ID, "stdout", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		buf := make([]byte, len("holding\n"))
+		if _, err := io.ReadFull(out, buf); err != nil || string(buf) != "holding\n" {
+			t.Fatalf("output = %q, %v", buf, err)
+		}
+		if _, err := c.Cancel(t.Context(), sub.Run, tasks.StopCancel); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := out.Read(buf); err != io.EOF {
+			t.Errorf("after the task: %q, %v; want the end", buf[:n], err)
+		}
+	})
+}
+
+// What a slow follower has not read holds up its task, and no other.
+func TestSlowFollowerSlowsItsTaskAlone(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		slow, err := c.SubmitFollow(t.Context(), command("large"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer slow.Close()
+		time.Sleep(time.Minute)
+		if st, err := c.Task(t.Context(), slow.Submitted().Tasks[0].ID); err != nil || st.State != tasks.StateRunning {
+			t.Fatalf("the task whose output nobody reads is %+v, %v; want it to wait", st, err)
+		}
+		other, err := c.SubmitFollow(t.Context(), command("echo", "x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		if _, out, _ := all(t, other); out != "x\n" {
+			t.Errorf("another task gave %q", out)
+		}
+		if _, out, _ := all(t, slow); len(out) != 1<<20 {
+			t.Errorf("the slow follower got %d bytes, want them all", len(out))
+		}
+	})
+}
+
+func TestRunsAndTasks(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		req := command("exit")
+		req.Target = tasks.All()
+		sub, err := c.Submit(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended(t, b, sub.Run)
+		rs, err := c.RunTasks(t.Context(), sub.Run)
+		if err != nil || !rs.Several || len(rs.Tasks) != 2 || rs.Tasks[1].ExitCode != 3 || rs.Run != sub.Run {
+			t.Errorf("RunTasks(run) = %+v, %v", rs, err)
+		}
+		id := sub.Tasks[0].ID
+		if rs, err = c.RunTasks(t.Context(), id); err != nil || len(rs.Tasks) != 1 || rs.Tasks[0].ID != id || rs.Run != sub.Run {
+			t.Errorf("RunTasks(task) = %+v, %v", rs, err)
+		}
+		if st, err := c.Task(t.Context(), id); err != nil || st.ID != id || st.Code != tasks.Exit {
+			t.Errorf("Task = %+v, %v", st, err)
+		}
+		if _, err := c.Task(t.Context(), sub.Run); !errors.Is(err, tasks.ErrUnknown) || !strings.Contains(err.Error(), "a run of 2 tasks") {
+			t.Errorf("Task(run) = %v", err)
+		}
+		list, err := c.Tasks(t.Context(), Filter{States: []tasks.State{tasks.StateFailed, tasks.StateLost}, After: id, Limit: 5})
+		if err != nil || len(list) != 1 || list[0].ID != sub.Tasks[1].ID {
+			t.Errorf("Tasks = %+v, %v; want the second", list, err)
+		}
+		if list, err = c.Tasks(t.Context(), Filter{}); err != nil || len(list) != 2 {
+			t.Errorf("Tasks = %+v, %v; want both", list, err)
+		}
+		d, err := c.DryRun(t.Context(), command("x"))
+		if err != nil || len(d.Workers) != 2 || !d.Workers[0].Takes {
+			t.Errorf("DryRun = %+v, %v", d, err)
+		}
+	})
+}
+
+func TestErrorsCarryTheirCode(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		req := command("x")
+		req.Target = tasks.On("nobody")
+		none := 0.0
+		req.Options.WaitWorkersSeconds = &none
+		for name, f := range map[string]func() error{
+			"Submit":       func() error { _, err := c.Submit(t.Context(), req); return err },
+			"SubmitFollow": func() error { _, err := c.SubmitFollow(t.Context(), req); return err },
+		} {
+			err := f()
+			var e *api.Error
+			if !errors.As(err, &e) || e.Code != api.CodeNoMatch || e.Status != 409 || !errors.Is(err, tasks.ErrNoMatch) || !strings.Contains(err.Error(), "nobody") {
+				t.Errorf("%s = %v; want no_match", name, err)
+			}
+		}
+		if _, err := c.FollowRun(t.Context(), tasks.ID{1}); !errors.Is(err, tasks.ErrUnknown) {
+			t.Errorf("FollowRun = %v, want ErrUnknown", err)
+		}
+		if _, err := c.Cancel(t.Context(), tasks.ID{1}, tasks.StopCancel); !errors.Is(err, tasks.ErrUnknown) {
+			t.Errorf("Cancel = %v, want ErrUnknown", err)
+		}
+		if _, err := c.Output(t.Context(), tasks.ID{1}, "stdout", true); !errors.Is(err, tasks.ErrUnknown) {
+			t.Errorf("Output = %v, want ErrUnknown", err)
+		}
+	})
+}
+
+func TestAgentCalls(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		ctx := t.Context()
+		if i, err := c.Info(ctx); err != nil || i.Name != "m" {
+			t.Errorf("Info = %+v, %v", i, err)
+		}
+		if ms, err := c.Members(ctx); err != nil || len(ms) != 1 {
+			t.Errorf("Members = %+v, %v", ms, err)
+		}
+		if err := c.SetAvailable(ctx, false); err != nil || b.Available() {
+			t.Errorf("SetAvailable(false) = %v", err)
+		}
+		if err := c.SetData(ctx, json.RawMessage(`{"N":9007199254740993}`)); err != nil || string(b.Data()) != `{"N":9007199254740993}` {
+			t.Errorf("SetData = %v; data is %s", err, b.Data())
+		}
+		if n, err := c.Join(ctx, "a", "b"); err != nil || n != 2 || len(b.Joined()) != 2 {
+			t.Errorf("Join = %d, %v", n, err)
+		}
+		if err := c.Leave(ctx); err != nil || !b.Left() {
+			t.Errorf("Leave = %v", err)
+		}
+		hash, size, err := c.PutBlob(ctx, io.MultiReader(strings.NewReader("con"), strings.NewReader("tent")))
+		if err != nil || size != 7 {
+			t.Fatalf("PutBlob = %s, %d, %v", hash, size, err)
+		}
+		r, err := c.GetBlob(ctx, hash)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if b, err := io.ReadAll(r); err != nil || string(b) != "content" {
+			t.Errorf("GetBlob = %q, %v", b, err)
+		}
+	})
+}
+
+// closer is a reader that notes that it was closed.
+type closer struct {
+	io.Reader
+	closed bool
+}
+
+func (c *closer) Close() error { c.closed = true; return nil }
+
+func TestPutBlobLeavesItsReaderOpen(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		in := &closer{Reader: strings.NewReader("x")}
+		if _, _, err := c.PutBlob(t.Context(), in); err != nil || in.closed {
+			t.Errorf("PutBlob = %v, closed its reader: %v", err, in.closed)
+		}
+		broken := errors.New("the disk is broken")
+		if _, _, err := c.PutBlob(t.Context(), io.MultiReader(strings.NewReader("x"), brokenReader{broken})); !errors.Is(err, broken) || !strings.Contains(err.Error(), broken.Error()) {
+			t.Errorf("PutBlob = %v, want the reader's error", err)
+		}
+		synctest.Wait()
+		if s := b.Store.Stats(); s.Blobs != 1 {
+			t.Errorf("%d blobs, want none of the content that did not arrive whole", s.Blobs)
+		}
+	})
+}
+
+type brokenReader struct{ err error }
+
+func (b brokenReader) Read([]byte) (int, error) { return 0, b.err }
+
+func TestEvents(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		b.Feed().Append(api.Event{Event: "old"})
+		s, err := c.Events(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		time.AfterFunc(time.Hour, func() { // it is kept alive meanwhile
+			b.Feed().Append(api.Event{Event: "workerAvailable", Member: &api.Member{Name: "two\nlines", Data: json.RawMessage("{\n}")}})
+		})
+		e, err := s.Next()
+		if err != nil || e.Event != "workerAvailable" || e.Member == nil || e.Member.Name != "two\nlines" || string(e.Member.Data) != "{}" {
+			t.Fatalf("event = %+v, %v", e, err)
+		}
+		first := e.Seq
+		if _, err := c.Submit(t.Context(), command("echo")); err != nil {
+			t.Fatal(err)
+		}
+		var states []tasks.State
+		for len(states) == 0 || !states[len(states)-1].Final() {
+			if e, err = s.Next(); err != nil || e.Event != "task" {
+				t.Fatalf("event = %+v, %v; want the task's", e, err)
+			}
+			states = append(states, e.Task.State)
+		}
+		if fmt.Sprint(states) != "[queued running done]" {
+			t.Errorf("the task went through %v", states)
+		}
+		again, err := c.Events(t.Context(), first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.Close()
+		if e, err := again.Next(); err != nil || e.Seq != first+1 {
+			t.Errorf("resumed at %+v, %v; want number %d", e, err, first+1)
+		}
+		b.Feed().Close()
+		if _, err := s.Next(); err != io.EOF {
+			t.Errorf("Next after the agent's end = %v, want EOF", err)
+		}
+	})
+}
+
+func TestSlowWatcherIsDisconnected(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		s, err := c.Events(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		synctest.Wait()
+		start := b.Feed().Last()
+		for range 3 * api.FeedEvents {
+			b.Feed().Append(api.Event{Event: "x"})
+		}
+		time.Sleep(time.Hour) // it does not read, and is given up
+		seen := start
+		for {
+			e, err := s.Next()
+			if err != nil {
+				break
+			}
+			seen = e.Seq
+		}
+		if seen >= b.Feed().Last() {
+			t.Fatal("all events arrived; want that the agent hung up")
+		}
+		again, err := c.Events(t.Context(), max(seen, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.Close()
+		if e, err := again.Next(); err != nil || e.Event != api.EventMissed {
+			t.Errorf("after coming back: %+v, %v; want to be told that events were missed", e, err)
+		}
+	})
+}
+
+func TestWatchersAreBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		var open []*EventStream
+		var err error
+		for len(open) < 1000 {
+			var s *EventStream
+			if s, err = c.Events(t.Context(), 0); err != nil {
+				break
+			}
+			open = append(open, s)
+		}
+		var e *api.Error
+		if !errors.As(err, &e) || e.Code != api.CodeTooMany || len(open) < 16 {
+			t.Errorf("after %d watchers: %v; want too_many", len(open), err)
+		}
+		for _, s := range open {
+			s.Close()
+		}
+		synctest.Wait()
+		s, err := c.Events(t.Context(), 0)
+		if err != nil {
+			t.Fatalf("after they left: %v", err)
+		}
+		s.Close()
+	})
+}
+
+func TestAddresses(t *testing.T) {
+	for addr, ok := range map[string]bool{
+		"unix:///run/scagent/1.sock": true, "http://127.0.0.1:80": true, "http://[::1]:8080/": true, "http://localhost:1": true,
+		"": false, "/run/x.sock": false, "unix://run/x": false, "unix:/run/x": false, "http://127.0.0.1": false, "https://127.0.0.1:1": false,
+		"127.0.0.1:80": false, "http://a:1/b": false, "http://u@a:1": false, "http://a:1?b": false, "http://%zz:1": false,
+	} {
+		c, err := New(addr)
+		if ok && (err != nil || c.Addr() != addr) {
+			t.Errorf("New(%q) = %v", addr, err)
+		}
+		if !ok && (err == nil || !strings.Contains(err.Error(), "unix:///path")) {
+			t.Errorf("New(%q) = %v; want an error that says what is wanted", addr, err)
+		}
+	}
+}
+
+func TestFindTakesTheAddressItIsGiven(t *testing.T) {
+	t.Setenv("SCAGENT_ADDR", "http://127.0.0.1:2")
+	if c, err := Find("http://127.0.0.1:1"); err != nil || c.Addr() != "http://127.0.0.1:1" {
+		t.Errorf("Find = %v, %v; want the address of the call", c, err)
+	}
+	if c, err := Find(""); err != nil || c.Addr() != "http://127.0.0.1:2" {
+		t.Errorf("Find = %v, %v; want the address of the environment", c, err)
+	}
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	stale := filepath.Join(t.TempDir(), "stale.sock")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: stale, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tcp.Close()
+	for _, addr := range []string{"unix://" + stale, "unix://" + filepath.Join(t.TempDir(), "none.sock"), "http://" + tcp.Addr().String()} {
+		c, err := New(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Info(t.Context())
+		var none *NoAnswerError
+		if !errors.As(err, &none) || none.Addr != addr {
+			t.Fatalf("Info = %v, want a *NoAnswerError", err)
+		}
+		for _, w := range []string{addr, "scagent agent", "-addr"} {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("error %q does not mention %s", err, w)
+			}
+		}
+		if _, err := c.SubmitFollow(t.Context(), command("x")); !errors.As(err, &none) {
+			t.Errorf("SubmitFollow = %v, want a *NoAnswerError", err)
+		}
+	}
+}
+
+func TestUnixSocketAndTCP(t *testing.T) {
+	b := apitest.New(t, run)
+	sock := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := api.NewServer(api.NewHandler(b, api.Options{}))
+	go srv.Serve(l)
+	defer srv.Close()
+	c, err := New("unix://" + sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if i, err := c.Info(t.Context()); err != nil || i.Name != "m" {
+		t.Errorf("Info over a unix socket = %+v, %v", i, err)
+	}
+
+	tl, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tsrv := api.NewServer(api.NewHandler(b, api.Options{Token: "t", Hosts: []string{tl.Addr().String()}}))
+	go tsrv.Serve(tl)
+	defer tsrv.Close()
+	tc, err := New("http://" + tl.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tc.Close()
+	var e *api.Error
+	if _, err := tc.Info(t.Context()); !errors.As(err, &e) || e.Code != api.CodeUnauthorized {
+		t.Errorf("Info without a token = %v, want unauthorized", err)
+	}
+	tc.Token = "t"
+	if i, err := tc.Info(t.Context()); err != nil || i.Name != "m" {
+		t.Errorf("Info over TCP = %+v, %v", i, err)
+	}
+}
+
+func TestSomethingElseAnswers(t *testing.T) {
+	for name, h := range map[string]http.HandlerFunc{
+		"a web server": func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) },
+		"a redirect":   func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://evil.example/", 302) },
+		"an empty error": func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(500)
+			io.WriteString(w, `{"error":null}`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := ForHandler(h)
+			defer c.Close()
+			if _, err := c.Info(t.Context()); err == nil || !strings.Contains(err.Error(), "not an agent") {
+				t.Errorf("Info = %v; want that it is not an agent", err)
+			}
+		})
+	}
+}
+
+func TestBrokenStreamsAreErrors(t *testing.T) {
+	first := `{"type":"submitted","submitted":{"run":"` + (tasks.ID{1}).String() + `"}}` + "\n"
+	for name, c := range map[string]struct {
+		body  string
+		abort bool
+		early bool // SubmitFollow fails
+		want  string
+	}{
+		"nothing":            {"", false, true, "hung up"},
+		"cut at once":        {"", true, true, "hung up"},
+		"another stream":     {`{"type":"started"}`, false, true, "not an agent"},
+		"cut":                {first, true, false, "hung up"},
+		"cut in an event":    {first + `{"type":"out`, true, false, "hung up"},
+		"half an event":      {first + `{"type":"out`, false, false, "hung up"},
+		"ended by the agent": {first + `{"type":"error","error":{"code":"closing","message":"is closing"}}`, false, false, "is closing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cl := ForHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				io.WriteString(w, c.body)
+				http.NewResponseController(w).Flush()
+				if c.abort {
+					panic(http.ErrAbortHandler)
+				}
+			}))
+			defer cl.Close()
+			s, err := cl.SubmitFollow(t.Context(), command("x"))
+			if err == nil {
+				defer s.Close()
+				_, err = s.Next()
+				if c.early {
+					t.Errorf("SubmitFollow succeeded; want an error")
+				}
+			}
+			if err == nil || err == io.EOF || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error is %v; want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestDialOfTheCaller(t *testing.T) {
+	srv := httptest.NewServer(api.NewHandler(apitest.New(t, run), api.Options{}))
+	defer srv.Close()
+	c := NewDial("here", func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", srv.Listener.Addr().String())
+	})
+	defer c.Close()
+	if i, err := c.Info(t.Context()); err != nil || i.Name != "m" {
+		t.Errorf("Info = %+v, %v", i, err)
+	}
+	c = NewDial("there", func(ctx context.Context) (net.Conn, error) { return nil, os.ErrClosed })
+	var none *NoAnswerError
+	if _, err := c.Info(t.Context()); !errors.As(err, &none) || none.Addr != "there" {
+		t.Errorf("Info = %v, want a *NoAnswerError that names the address", err)
+	}
+}
