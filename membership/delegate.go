@@ -102,7 +102,6 @@ func (d *delegate) NotifyJoin(n *memberlist.Node) {
 	}
 	p := d.pool
 	p.mu.Lock()
-	{ fmt.Println(time.Now().Format("05.000"), p.config.Name, "join", n.Name) }
 	p.roster.join(n.Name, nodeAddr(n), m, time.Now())
 	p.mu.Unlock()
 	signal(p.wake)
@@ -126,21 +125,18 @@ func (d *delegate) NotifyUpdate(n *memberlist.Node) {
 func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	p := d.pool
 	p.mu.Lock()
-	{ fmt.Println(time.Now().Format("05.000"), p.config.Name, "gone", n.Name) }
 	p.roster.gone(n.Name, time.Now())
 	p.mu.Unlock()
 	signal(p.wake)
 }
 
-// rumour notes what memberlist passes on: what it has come to believe.
+// rumour notes a suspicion that memberlist has taken up, or a sign of life that
+// it is about to believe.
 func (p *Pool) rumour(k kind, name []byte, incarnation uint32) {
-	{
-		fmt.Println(time.Now().Format("05.000"), p.config.Name, "rumour", k, string(name), incarnation)
-	}
 	p.mu.Lock()
 	if k == kindSuspect {
 		p.roster.suspected(string(name), incarnation)
-	} else if k == kindAlive {
+	} else {
 		p.roster.cleared(string(name), incarnation)
 	}
 	dirty := len(p.roster.dirty) > 0

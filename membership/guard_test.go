@@ -39,7 +39,7 @@ func testGuard(t testing.TB) *guard {
 			return netip.MustParseAddrPort("10.0.0.2:44201"), true
 		}
 		return netip.AddrPort{}, false
-	})
+	}, func(kind, []byte, uint32) {})
 }
 
 func goodAlive() wireAlive {
@@ -285,7 +285,7 @@ func FuzzPacket(f *testing.F) {
 		if err != nil || fmt.Sprintf("scagent/%s", "default") != label || !bytes.Equal(rest, out[len(g.label):]) {
 			t.Fatalf("label %q, rest %x, %v", label, rest, err)
 		}
-		g.rumours(out, func(kind, []byte, uint32) {})
+		g.suspicions(out)
 		decodeLetter(rest[1:])
 	})
 }

@@ -23,18 +23,21 @@ const (
 	maxAnnouncedIncarnation = 1<<31 + 1<<30
 )
 
-// guard decides what memberlist gets to see. It is constant, and known is safe
-// for concurrent use.
+// guard decides what memberlist gets to see. It is constant, and its functions
+// are safe for concurrent use.
 type guard struct {
 	label []byte // header and label, as they begin each packet and stream
 	vsn   []byte // protocol versions that a node must speak
 	// known returns the address of the member with a name in gossip.
 	known func(name string) (netip.AddrPort, bool)
+	// rumour is told of suspicions that memberlist has taken up, and of signs of
+	// life, whether it has or not.
+	rumour func(k kind, name []byte, incarnation uint32)
 }
 
-func newGuard(conf *memberlist.Config, known func(string) (netip.AddrPort, bool)) *guard {
+func newGuard(conf *memberlist.Config, known func(string) (netip.AddrPort, bool), rumour func(kind, []byte, uint32)) *guard {
 	label := append([]byte{byte(kindLabel), byte(len(conf.Label))}, conf.Label...)
-	return &guard{label: label, vsn: conf.BuildVsnArray(), known: known}
+	return &guard{label: label, vsn: conf.BuildVsnArray(), known: known, rumour: rumour}
 }
 
 // packet checks a packet that came from a source, and returns what memberlist
@@ -127,7 +130,11 @@ func (g *guard) message(b []byte, from netip.AddrPort) error {
 		if err != nil {
 			return err
 		}
-		return g.announcement(m.node, &m)
+		if err := g.announcement(m.node, &m); err != nil {
+			return err
+		}
+		g.heard(m.node, &m)
+		return nil
 	case kindUser:
 		return nil // ours to read, see message.go
 	default:
@@ -172,6 +179,9 @@ func (g *guard) announcement(name []byte, m *message) error {
 	return nil
 }
 
+// heard passes on a sign of life that memberlist is about to read.
+func (g *guard) heard(name []byte, m *message) { g.rumour(kindAlive, name, uint32(m.incarnation)) }
+
 // disown turns the name of a sender into that of nobody, in place.
 func disown(name []byte) {
 	if name[0] == 'a' {
@@ -197,31 +207,22 @@ func addrPort(ip []byte, port uint64) netip.AddrPort {
 	return netip.AddrPortFrom(a.Unmap(), uint16(port))
 }
 
-// rumours calls back for each suspicion and each sign of life in a packet that
-// memberlist sends. It sends on exactly what it has taken up itself, so this
-// shows its opinion of a member, which it tells nobody otherwise.
-func (g *guard) rumours(b []byte, tell func(k kind, name []byte, incarnation uint32)) {
+// suspicions tells of each suspicion in a packet that memberlist sends. It sends
+// on what it has taken up itself, so this shows its opinion of a member, which it
+// tells nobody otherwise. That an opinion has changed for the better is read off
+// what comes in (see heard): memberlist believes any higher incarnation, but does
+// not always send it on, since a broadcast in its queue can replace an unrelated
+// one of the same length.
+func (g *guard) suspicions(b []byte) {
 	body, _ := bytes.CutPrefix(b, g.label)
 	if len(body) >= 5 && kind(body[0]) == kindCRC {
 		body = body[5:]
 	}
 	one := func(part []byte) error {
-		if len(part) == 0 {
-			return nil
-		}
-		want := aliveFields
-		switch kind(part[0]) {
-		case kindSuspect:
-			want = accusationFields
-		case kindAlive:
-		default:
-			if kind(part[0]) == kindDead { m, _, _ := parse(part[1:], accusationFields); tell(kindDead, m.node, uint32(m.incarnation)) }
-			return nil
-		}
-		m, _, err := parse(part[1:], want)
-		if err != nil { println("PARSE", err.Error()) }
-		if err == nil {
-			tell(kind(part[0]), m.node, uint32(m.incarnation))
+		if len(part) > 0 && kind(part[0]) == kindSuspect {
+			if m, err := parseAll(part[1:], accusationFields); err == nil {
+				g.rumour(kindSuspect, m.node, uint32(m.incarnation))
+			}
 		}
 		return nil
 	}

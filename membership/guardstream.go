@@ -208,7 +208,9 @@ func (s *stream) node() error {
 		return err
 	}
 	if m.state == stateAlive {
-		err = s.guard.announcement(m.name, &m)
+		if err = s.guard.announcement(m.name, &m); err == nil {
+			s.guard.heard(m.name, &m)
+		}
 	} else {
 		err = s.guard.obituary(&m)
 	}

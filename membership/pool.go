@@ -87,7 +87,7 @@ func New(c Config) (*Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("membership: %w", err)
 	}
-	p.transport = newTransport(&p.config, conf.TCPTimeout, newGuard(conf, p.addrOf), &p.counters, p.rumour)
+	p.transport = newTransport(&p.config, conf.TCPTimeout, newGuard(conf, p.addrOf, p.rumour), &p.counters)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.docs = newDocuments(p)
 	p.mail = newMail(p)

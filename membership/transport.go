@@ -22,8 +22,6 @@ type transport struct {
 	timeout   time.Duration // of a whole stream
 	guard     *guard
 	counters  *counters
-	// rumour is told of suspicions and signs of life that memberlist believes.
-	rumour func(k kind, name []byte, incarnation uint32)
 
 	packetCh chan *memberlist.Packet // unbuffered: what waits, waits in the kernel
 	streamCh chan net.Conn           // unbuffered
@@ -38,11 +36,10 @@ type transport struct {
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
-func newTransport(c *Config, timeout time.Duration, g *guard, n *counters,
-	rumour func(kind, []byte, uint32)) *transport {
+func newTransport(c *Config, timeout time.Duration, g *guard, n *counters) *transport {
 	t := &transport{
 		listener: c.Listener, packets: c.Packets, dial: c.Dial, advertise: c.Advertise, timeout: timeout,
-		guard: g, counters: n, rumour: rumour,
+		guard: g, counters: n,
 		packetCh: make(chan *memberlist.Packet), streamCh: make(chan net.Conn),
 		streams: newStreamLimiter(),
 	}
@@ -160,7 +157,7 @@ func (t *transport) WriteToAddress(b []byte, addr memberlist.Address) (time.Time
 	if err != nil {
 		return time.Time{}, fmt.Errorf("send a packet: %w", err)
 	}
-	t.guard.rumours(b, t.rumour)
+	t.guard.suspicions(b)
 	t.packetsOut.Add(1)
 	_, err = t.packets.WriteTo(b, net.UDPAddrFromAddrPort(to))
 	if err != nil && t.ctx.Err() != nil {

@@ -47,9 +47,10 @@ func (c *Client) Leave(ctx context.Context) error {
 }
 
 // PutBlob stores content with the agent, for a task that names it by its hash.
-// It is dropped after some minutes unless a task does.
+// It is dropped after some minutes unless a task does. r is not closed.
 func (c *Client) PutBlob(ctx context.Context, r io.Reader) (hash string, size int64, err error) {
 	var out api.Blob
+	// Bare of its Close method, which net/http would call.
 	err = c.call(ctx, http.MethodPut, "/v1/blobs", nil, struct{ io.Reader }{r}, &out)
 	return out.Blob, out.Size, err
 }

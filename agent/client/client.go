@@ -123,7 +123,8 @@ func newClient(addr, base string, dial func(ctx context.Context, network, addr s
 // Addr returns the address of the agent.
 func (c *Client) Addr() string { return c.addr }
 
-// Close closes idle connections, and ends what ForHandler started.
+// Close closes idle connections, and ends what ForHandler started. It may be
+// called twice.
 func (c *Client) Close() {
 	c.http.CloseIdleConnections()
 	if c.stop != nil {

@@ -574,7 +574,7 @@ func TestUnixSocketAndTCP(t *testing.T) {
 func TestSomethingElseAnswers(t *testing.T) {
 	for name, h := range map[string]http.HandlerFunc{
 		"a web server": func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) },
-		"a redirect":   func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://evil.example/", 302) },
+		"a redirect":   func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://evil.example/", http.StatusFound) },
 		"an empty error": func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(500)
 			io.WriteString(w, `{"error":null}`)
@@ -628,6 +628,37 @@ func TestBrokenStreamsAreErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestCloseWaitsForTheHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inside, done := make(chan struct{}), false
+		c := ForHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			close(inside)
+			<-r.Context().Done()
+			time.Sleep(time.Minute)
+			done = true
+		}))
+		failed := make(chan error)
+		go func() {
+			_, err := c.Info(t.Context())
+			failed <- err
+		}()
+		<-inside
+		go func() {
+			if err := <-failed; err == nil {
+				t.Error("Info succeeded; want that the agent hung up")
+			}
+		}()
+		c.Close()
+		if !done {
+			t.Error("Close returned while the handler was still running")
+		}
+		c.Close()
+		if _, err := c.Info(t.Context()); err == nil {
+			t.Error("Info of a closed client succeeded")
+		}
+	})
 }
 
 func TestDialOfTheCaller(t *testing.T) {

@@ -10,11 +10,20 @@ import (
 )
 
 // ForHandler returns the client of a handler in this process, which is served on
-// an in-memory listener until Close.
+// an in-memory listener until Close; that also ends the streams that are open, and
+// waits for the handler's calls.
 func ForHandler(h http.Handler) *Client {
 	l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
 	srv := api.NewServer(h)
-	var wg sync.WaitGroup
+	var wg sync.WaitGroup // the accept loop, and the connections, each with its handler
+	srv.ConnState = func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			wg.Add(1)
+		case http.StateClosed:
+			wg.Done()
+		}
+	}
 	wg.Go(func() { srv.Serve(l) }) // returns when the server is closed
 	c := NewDial("this process", l.dial)
 	c.stop = func() {

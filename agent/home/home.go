@@ -123,7 +123,11 @@ func (h *Home) takeState() error {
 		return unusable(err)
 	}
 	h.StateDir = dir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	mode := fs.FileMode(0o700)
+	if h.env.UID == 0 {
+		mode = 0o711 // tasks that run as another user must reach their work directories
+	}
+	if err := os.MkdirAll(dir, mode); err != nil {
 		return unusable(err)
 	}
 	l, err := tryLock(filepath.Join(dir, "lock"))

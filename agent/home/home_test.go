@@ -140,6 +140,9 @@ func TestRootLivesElsewhere(t *testing.T) {
 	if h.Socket != e.Root+"/run/scagent/1.sock" || h.StateDir != e.Root+"/var/lib/scagent/1" {
 		t.Errorf("claimed %s and %s, want /run/scagent/1.sock and /var/lib/scagent/1", h.Socket, h.StateDir)
 	}
+	if fi, err := os.Stat(h.StateDir); err != nil || fi.Mode().Perm() != 0o711 {
+		t.Errorf("state directory: %v, %v; want mode 711, for tasks of other users", fi, err)
+	}
 	if fi, err := os.Stat(e.Root + "/run/scagent"); err != nil || fi.Mode().Perm() != 0o755 {
 		t.Errorf("/run/scagent: %v, %v; want mode 755", fi, err)
 	}

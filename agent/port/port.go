@@ -190,7 +190,7 @@ func (p *Port) Addr() netip.AddrPort {
 func (p *Port) Close() error {
 	p.closeOnce.Do(func() {
 		close(p.closing)
-		p.closeErr = errors.Join(p.tcp.Close(), p.packets.Close())
+		p.closeErr = errors.Join(ignoreClosed(p.tcp.Close()), ignoreClosed(p.packets.Close()))
 		p.strangers.close()
 		for _, l := range []*listener{p.gossip, p.links, p.http} {
 			l.Close()
@@ -198,6 +198,14 @@ func (p *Port) Close() error {
 	})
 	p.wg.Wait()
 	return p.closeErr
+}
+
+// ignoreClosed drops the error of closing what its user has closed already.
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
 }
 
 // addrPortOf returns the address of a TCP or UDP end, or the zero AddrPort.
