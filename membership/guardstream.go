@@ -71,7 +71,7 @@ func newStream(c net.Conn, g *guard, n *counters, dialed bool) *stream {
 }
 
 // limit closes the stream after its lifetime, or earlier when another's first
-// message does not come. It is called once, before the stream is used.
+// message does not come. It is called once, before anybody else knows the stream.
 func (s *stream) limit(lifetime time.Duration) {
 	s.until = time.Now().Add(lifetime)
 	if !s.dialed {
@@ -86,9 +86,7 @@ func (s *stream) limit(lifetime time.Duration) {
 func (s *stream) Close() error {
 	var err error
 	s.once.Do(func() {
-		if s.expiry != nil {
-			s.expiry.Stop()
-		}
+		s.expiry.Stop()
 		err = s.Conn.Close()
 		s.started()
 		s.closed()

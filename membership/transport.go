@@ -108,8 +108,8 @@ func (t *transport) accept() {
 			t.streams.forget(s)
 			t.streams.leave(from)
 		}
-		t.streams.track(s)
 		s.limit(t.timeout)
+		t.streams.track(s)
 		select {
 		case t.streamCh <- s:
 		case <-t.ctx.Done():
@@ -189,11 +189,11 @@ func (t *transport) DialAddressTimeout(addr memberlist.Address, timeout time.Dur
 	}
 	s := newStream(c, t.guard, t.counters, true)
 	s.closed = func() { t.streams.forget(s) }
+	s.limit(t.timeout - time.Since(began))
 	if !t.streams.track(s) {
 		s.Close()
 		return nil, net.ErrClosed
 	}
-	s.limit(t.timeout - time.Since(began))
 	return s, nil
 }
 
