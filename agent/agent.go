@@ -20,6 +20,7 @@ import (
 	"github.com/scagent/scagent/tasks/blob"
 	"github.com/scagent/scagent/tasks/master"
 	"github.com/scagent/scagent/tasks/runner/function"
+	"github.com/scagent/scagent/tasks/runner/process"
 	"github.com/scagent/scagent/tasks/wire"
 	"github.com/scagent/scagent/tasks/worker"
 )
@@ -38,7 +39,8 @@ type Agent struct {
 	port    *port.Port
 	blobs   *blob.Store
 	http    *http.Client
-	worker  *worker.Worker // nil without the role
+	cgroups *process.Cgroups // nil: none
+	worker  *worker.Worker   // nil without the role
 	master  *master.Master
 	hub     *wire.Hub
 	pool    *membership.Pool
@@ -255,6 +257,9 @@ func (a *Agent) Close() error {
 		a.http.CloseIdleConnections()
 	}
 	a.wg.Wait()
+	if a.cgroups != nil {
+		errs = append(errs, a.cgroups.Close())
+	}
 	if a.blobs != nil {
 		errs = append(errs, a.blobs.Close())
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/scagent/scagent/tasks/blob"
 	"github.com/scagent/scagent/tasks/master"
 	"github.com/scagent/scagent/tasks/runner/command"
+	"github.com/scagent/scagent/tasks/runner/process"
 	"github.com/scagent/scagent/tasks/wire"
 	"github.com/scagent/scagent/tasks/worker"
 )
@@ -83,9 +84,13 @@ func (a *Agent) openPort(ctx context.Context) error {
 
 // openTasks makes the worker, the master and the links between them and others.
 func (a *Agent) openTasks() error {
+	var err error
 	hc := wire.Config{}
 	if a.cfg.has(membership.RoleWorker) {
-		run, err := command.New(command.Config{Root: a.workRoot(), Grace: a.cfg.Grace})
+		if a.cgroups, err = process.OpenCgroups(); err != nil { // process groups alone then
+			a.cfg.Logger.Printf("[DEBUG] agent: no cgroups: err=%q", err)
+		}
+		run, err := command.New(command.Config{Root: a.workRoot(), Grace: a.cfg.Grace, Cgroups: a.cgroups})
 		if err != nil {
 			return err
 		}
@@ -103,11 +108,9 @@ func (a *Agent) openTasks() error {
 	mc.Node, mc.Links, mc.Announce, mc.Lease, mc.Logger = a.id.id, links{a}, a.announce, a.cfg.Lease, a.cfg.Logger
 	mc.Fetch, mc.Hold, mc.Release = a.fetch, a.hold, a.release
 	mc.Changed = func(r tasks.Result) {
-		r.Stdout, r.Stderr = nil, nil
-		st := api.StatusOf(&r)
+		st := api.BriefOf(&r)
 		a.feed.Append(api.Event{Event: "task", Task: &st})
 	}
-	var err error
 	if a.master, err = master.New(mc); err != nil {
 		return err
 	}

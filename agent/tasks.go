@@ -3,14 +3,17 @@ package agent
 import (
 	"context"
 	"errors"
+	"net/http"
 
+	"github.com/scagent/scagent/agent/api"
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/master"
 )
 
 // ErrNotMaster is returned by submissions to an agent without the role master.
-var ErrNotMaster = errors.New("this agent has not the role master; start it with -role worker,master")
+var ErrNotMaster error = &api.Error{Code: "not_master", Status: http.StatusConflict,
+	Message: "this agent has not the role master; start it with -role worker,master"}
 
 // Handle registers functions that this node runs for others. It must be called
 // before Start.

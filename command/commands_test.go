@@ -95,7 +95,7 @@ func TestVersionIsPrinted(t *testing.T) {
 func TestNearest(t *testing.T) {
 	words := []string{"where", "wait-workers", "one", "on", "n", "stdin", "json"}
 	for word, want := range map[string]string{
-		"wehre": "where", "were": "where", "wait-worker": "wait-workers", "onn": "on", "jsno": "json", "stdni": "stdin",
+		"wehre": "where", "were": "where", "wait-worker": "wait-workers", "whree": "where", "jsno": "json", "stdni": "stdin",
 		"zzz": "", "": "", "completely-else": "", strings.Repeat("w", 1000): "",
 	} {
 		if got := nearest(word, words); got != want {

@@ -12,7 +12,7 @@ import (
 	"github.com/scagent/scagent/tasks"
 )
 
-// requestOf is the request that arguments make, which are split at spaces.
+// requestOf is the request that arguments make.
 func requestOf(t *testing.T, stdin string, args ...string) (*api.SubmitRequest, *packer, error) {
 	t.Helper()
 	o, err := parseSubmit(args)
@@ -48,7 +48,7 @@ func TestSubmitRequests(t *testing.T) {
 		{"after --", []string{"-all", "--", "-weird", "--", "-h"}, `{"task":{"kind":"command","argv":["-weird","--","-h"]},"target":{"all":true},"options":{}}`},
 		{"shell", []string{"-shell", "a | b"}, `{"task":{"kind":"command","shell":"a | b"},"target":{},"options":{}}`},
 		{"function", []string{"-func", "f", `{"w":1}`, "2"}, `{"task":{"kind":"function","name":"f","args":[{"w":1},2]},"target":{},"options":{}}`},
-		{"js", []string{"-js", "x=>x", `"s"`}, `{"task":{"kind":"js","args":["s"],"source":"x=>x"},"target":{},"options":{}}`},
+		{"js", []string{"-js", "x=>x", `"s"`}, `{"task":{"kind":"js","args":["s"],"source":"x=\u003ex"},"target":{},"options":{}}`},
 		{"js of a file", []string{"-js", "@" + script}, `{"task":{"kind":"js","source":"print(1)\n"},"target":{},"options":{}}`},
 		{"file", []string{"-file", script, "--", "-x", "1"}, `{"task":{"kind":"file","name":"-rf.py","args":["-x","1"],"content_base64":"cHJpbnQoMSkK"},"target":{},"options":{}}`},
 		{"git", []string{"-git", "u/r", "-ref", "v1", "-pre", "make", "-post", "rm x", "--", "./x", "-v"},

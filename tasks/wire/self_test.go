@@ -32,7 +32,7 @@ func TestLinkToItselfCarriesBothDirections(t *testing.T) {
 		if h.Get("n1") != nil {
 			t.Error("the link is still there")
 		}
-		if l, err = h.Connect(t.Context(), "n1"); err != nil {
+		if _, err = h.Connect(t.Context(), "n1"); err != nil {
 			t.Errorf("Connect after the end = %v, want a new link", err)
 		}
 	})

@@ -31,6 +31,9 @@ func (w *Worker) Offer(l *wire.Link, o *wire.Offer) {
 		return
 	}
 	t, err := wire.DecodeTask(o.Spec)
+	if err == nil {
+		err = t.Validate()
+	}
 	if err != nil {
 		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the task cannot be read: %v", err))
 		return
