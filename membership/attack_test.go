@@ -109,10 +109,11 @@ func TestCompressedPackets(t *testing.T) {
 			w.Close()
 			return wire(kindCompress, wireCompress{0, packed.Bytes()})
 		}
+		large, small := bomb(39<<20), bomb(1000)
 		for range 5 {
-			s.send(nodes[0], labelled(bomb(39<<20)))
-			s.send(nodes[0], labelled(bomb(1000)))
-			s.send(nodes[0], labelled(compound(bomb(1000))))
+			s.send(nodes[0], labelled(large))
+			s.send(nodes[0], labelled(small))
+			s.send(nodes[0], labelled(compound(small)))
 		}
 		c := s.dial(nodes[0])
 		c.Write(labelled(bomb(1 << 20)))

@@ -63,7 +63,7 @@ func TestDataSetWhileRunning(t *testing.T) {
 }
 
 func TestManyLargeDocuments(t *testing.T) {
-	const count = 24
+	const count = 16
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t)
 		nodes := make([]*node, count)
@@ -73,7 +73,7 @@ func TestManyLargeDocuments(t *testing.T) {
 					c.Seeds = []string{testIP(0)}
 				}
 				// Half of them have equal documents, which are fetched once.
-				c.Document.Data = incompressible(100<<10, uint64(i%12))
+				c.Document.Data = incompressible(100<<10, uint64(i%8))
 			})
 		}
 		for _, n := range nodes {
@@ -91,8 +91,8 @@ func TestManyLargeDocuments(t *testing.T) {
 			return true
 		})
 		t.Logf("documents complete %v after the members", took)
-		if got := nodes[5].Stats().DocumentsFetched; got > 16 {
-			t.Errorf("%d fetches for 12 different documents", got)
+		if got := nodes[5].Stats().DocumentsFetched; got > 10 {
+			t.Errorf("%d fetches for 8 different documents", got)
 		}
 	})
 }

@@ -167,7 +167,7 @@ func TestHalvesBecomeOneAgain(t *testing.T) {
 		t.Run(cut.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLab(t)
-				const count = 8
+				const count = 6
 				nodes := l.pool(count, nil)
 				for i := range count / 2 {
 					for j := count / 2; j < count; j++ {

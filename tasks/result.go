@@ -44,6 +44,7 @@ type Outcome struct {
 	Encoding Encoding
 
 	Outputs []OutputFile // files to bring back
+	Steps   []Step       // of a git task: its commands, in the order in which they ran
 
 	Started, Finished time.Time     // by the worker's clock
 	User, System      time.Duration // CPU time of its processes
@@ -55,8 +56,16 @@ type Outcome struct {
 // OutputFile is a file that a task left behind and that was asked for.
 type OutputFile struct {
 	Name string // slash-separated, relative to the work directory
-	Mode uint32 // permission bits
+	Mode uint32 // as Input.Mode
 	Content
+}
+
+// Step is one of several commands that an attempt ran.
+type Step struct {
+	Stage   string // "pre", "cmd" or "post"
+	Command string // as a person would type it
+	Exit    int    // exit status
+	Signal  string // "SIGKILL", when a signal ended it
 }
 
 // Result is a task's final word.

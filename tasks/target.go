@@ -119,9 +119,13 @@ type Submission struct {
 	Task    Task
 	Target  Target
 	Options Options
+
+	// Needs are interpreters that a worker must have, by name, as in
+	// Worker.Interpreters.
+	Needs []string
 }
 
-// Validate checks all three parts.
+// Validate checks all parts.
 func (s *Submission) Validate() error {
 	if err := s.Task.Validate(); err != nil {
 		return err

@@ -3,6 +3,7 @@ package tasks
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -75,9 +76,15 @@ type Content struct {
 // Input is a file that is put into the work directory before a task runs.
 type Input struct {
 	Name string // slash-separated, relative, inside the work directory
-	Mode uint32 // permission bits; 0 means 0644
+	// Mode has the permission bits, 0 meaning 0644, and for what is no regular
+	// file fs.ModeDir (a directory, perhaps empty) or fs.ModeSymlink, whose
+	// target is its content.
+	Mode uint32
 	Content
 }
+
+// FileModes are the bits that the mode of an input or output may have.
+const FileModes = uint32(fs.ModePerm | fs.ModeDir | fs.ModeSymlink)
 
 // Size returns how many bytes c stands for.
 func (c *Content) Len() int64 {
@@ -157,8 +164,8 @@ func (t *Task) Validate() error {
 			return bad("inputs[%d]: the name %q is there twice", i, in.Name)
 		}
 		seen[path.Clean(in.Name)] = true
-		if in.Mode&^0o777 != 0 {
-			return bad("inputs[%d]: mode is %o; want permission bits only", i, in.Mode)
+		if in.Mode&^FileModes != 0 || fs.FileMode(in.Mode).Type() == fs.ModeDir|fs.ModeSymlink {
+			return bad("inputs[%d]: mode is %s; want permission bits of a file, a directory or a symbolic link", i, fs.FileMode(in.Mode))
 		}
 		if err := in.validate(); err != nil {
 			return bad("inputs[%d]: content %v", i, err)

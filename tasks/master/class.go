@@ -30,17 +30,17 @@ type verdict struct {
 
 // demands are what a task asks of a worker.
 type demands struct {
-	kind        tasks.Kind
-	function    string
-	interpreter string
-	where       *query.Query      // nil: none
-	prefer      *query.Preference // nil: none
-	except      []string          // names and ids
-	force       bool              // unavailable ones too
+	kind     tasks.Kind
+	function string
+	needs    []string          // interpreters
+	where    *query.Query      // nil: none
+	prefer   *query.Preference // nil: none
+	except   []string          // names and ids
+	force    bool              // unavailable ones too
 }
 
 func newDemands(s *tasks.Submission) (d demands, err error) {
-	d = demands{kind: s.Task.Kind, except: s.Target.Except, force: s.Target.Force, interpreter: s.Task.Interpreter}
+	d = demands{kind: s.Task.Kind, except: s.Target.Except, force: s.Target.Force, needs: s.Needs}
 	if s.Task.Kind == tasks.Function {
 		d.function = s.Task.Name
 	}
@@ -59,7 +59,7 @@ func newDemands(s *tasks.Submission) (d demands, err error) {
 
 // classLocked returns the class of a run's tasks, a new one if there is none yet.
 func (m *Master) classLocked(s *tasks.Submission, d demands, own string) *class {
-	key := strings.Join([]string{own, string(d.kind), d.function, d.interpreter, s.Target.Where, s.Target.Prefer,
+	key := strings.Join([]string{own, string(d.kind), d.function, strings.Join(d.needs, "\x01"), s.Target.Where, s.Target.Prefer,
 		strings.Join(d.except, "\x01"), fmt.Sprint(d.force, s.Options.Slots, s.Options.Priority)}, "\x00")
 	c := m.classes[key]
 	if c == nil {
@@ -130,8 +130,11 @@ func (d *demands) lacks(w *worker) string {
 		return fmt.Sprintf("without kind %s", d.kind)
 	case d.function != "" && !slices.Contains(w.info.Functions, d.function):
 		return fmt.Sprintf("without function %q", d.function)
-	case d.interpreter != "" && !strings.Contains(d.interpreter, "/") && !slices.Contains(w.info.Interpreters, d.interpreter):
-		return fmt.Sprintf("without interpreter %s", d.interpreter)
+	}
+	for _, i := range d.needs {
+		if !slices.Contains(w.info.Interpreters, i) {
+			return "without interpreter " + i
+		}
 	}
 	return ""
 }

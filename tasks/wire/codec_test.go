@@ -30,6 +30,7 @@ var testOutcome = tasks.Outcome{
 		{Name: "a/b", Mode: 0o640, Content: tasks.Content{Inline: []byte("inline")}},
 		{Name: "c", Mode: 0o755, Content: tasks.Content{Blob: strings.Repeat("0a", 32), Size: 1 << 40}},
 	},
+	Steps:   []tasks.Step{{Stage: "pre", Command: "make all", Exit: 2}, {Stage: "cmd", Command: "x", Exit: -1, Signal: "SIGTERM"}},
 	Started: time.Unix(1_700_000_000, 1), Finished: time.Unix(1_700_000_001, 2),
 	User: 3 * time.Millisecond, System: 4 * time.Millisecond, MaxRSS: 5 << 20, StdoutBytes: 6, StderrBytes: 7,
 }

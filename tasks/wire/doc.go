@@ -80,12 +80,14 @@
 //	35    output      worker  key, stream u8 (1 stdout, 2 stderr), bytes (the rest)
 //	36    result      worker  key, code, encoding u8, started, finished i64 (Unix ns, 0: never),
 //	                          exit varint, user, system (ns), max RSS, stdout, stderr (bytes)
-//	                          uvarint, signal, text, value, count uvarint, files
+//	                          uvarint, signal, text, value, count uvarint, files,
+//	                          count uvarint, steps
 //	37    given back  worker  more u8, keys
 //	38    state       worker  more u8, lines of key and phase u8
 //
-// A file is name text, mode uvarint and a content; a content is inline bytes,
-// blob text and size uvarint. A list with more set goes on in the next frame,
+// A file is name text, mode uvarint (as io/fs.FileMode) and a content; a content
+// is inline bytes, blob text and size uvarint. A step is stage and command text,
+// exit varint and signal text. A list with more set goes on in the next frame,
 // which is of the same type; the handler gets the whole list. Frames of unknown
 // types are skipped. A body that is not what its type says closes the link.
 //

@@ -30,6 +30,11 @@ func appendResult(b []byte, k Key, o *tasks.Outcome) []byte {
 		b = binary.AppendUvarint(b, uint64(f.Mode))
 		b = appendContent(b, &f.Content)
 	}
+	b = binary.AppendUvarint(b, uint64(len(o.Steps)))
+	for _, s := range o.Steps {
+		b = binary.AppendVarint(appendText(appendText(b, s.Stage), s.Command), int64(s.Exit))
+		b = appendText(b, s.Signal)
+	}
 	return end(b, at)
 }
 
@@ -52,6 +57,9 @@ func decodeResult(b []byte, k *Key, o *tasks.Outcome) bool {
 	o.Value = d.bytes()
 	o.Outputs = list(&d, minFileBytes, func() tasks.OutputFile {
 		return tasks.OutputFile{Name: d.text(), Mode: d.mode(), Content: d.content()}
+	})
+	o.Steps = list(&d, minStepBytes, func() tasks.Step {
+		return tasks.Step{Stage: d.text(), Command: d.text(), Exit: int(d.signed()), Signal: d.text()}
 	})
 	return d.done()
 }

@@ -47,6 +47,7 @@ const (
 const (
 	minContentBytes = 3
 	minFileBytes    = 2 + minContentBytes
+	minStepBytes    = 4
 )
 
 // AppendTask appends the spec of t to b: the form in which a task travels and

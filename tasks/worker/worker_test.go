@@ -46,8 +46,10 @@ func (h *heard) Accept(_ *wire.Link, k wire.Key, queued bool) {
 		h.add("accept %d ready", k.N)
 	}
 }
-func (h *heard) Reject(_ *wire.Link, k wire.Key, c tasks.Code, _ string) { h.add("reject %d %s", k.N, c) }
-func (h *heard) Started(_ *wire.Link, k wire.Key)                        { h.add("started %d", k.N) }
+func (h *heard) Reject(_ *wire.Link, k wire.Key, c tasks.Code, _ string) {
+	h.add("reject %d %s", k.N, c)
+}
+func (h *heard) Started(_ *wire.Link, k wire.Key) { h.add("started %d", k.N) }
 func (h *heard) Output(_ *wire.Link, k wire.Key, _ wire.Stream, b []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

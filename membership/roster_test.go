@@ -1,0 +1,197 @@
+package membership
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+func TestBootsAreNumbers(t *testing.T) {
+	inOrder := []string{"0", "1", "9", "a", "z", "10", "z9", "100", "zzzzzzzzzz"}
+	for i, a := range inOrder {
+		for j, b := range inOrder {
+			if got := compareBoots(a, b); got < 0 != (i < j) || got == 0 != (i == j) {
+				t.Errorf("compareBoots(%q, %q) = %d", a, b, got)
+			}
+		}
+	}
+	if compareBoots("01", "1") == 0 {
+		t.Error("boots that are spelled differently are different starts")
+	}
+}
+
+func TestNewestBootCounts(t *testing.T) {
+	now := time.Now()
+	m := goldenMetas()["digest.hex"]
+	at := netip.MustParseAddrPort("10.0.0.1:1")
+	id := testID(1)
+	old, young := gossipName(id, "5"), gossipName(id, "6")
+	status := func(r *roster) string {
+		p := r.current(id, now)
+		if p == nil {
+			return "none"
+		}
+		return fmt.Sprintf("%s %s", p.boot, p.status())
+	}
+	for _, c := range []struct {
+		name string
+		do   func(*roster)
+		want string
+	}{
+		{"the old one dies", func(r *roster) { r.gone(old, now) }, "6 alive"},
+		{"the old one leaves", func(r *roster) { r.said(old, now); r.gone(old, now) }, "6 alive"},
+		{"the old one comes back", func(r *roster) { r.gone(old, now); r.join(old, at, m, now) }, "6 alive"},
+		{"the old one changes", func(r *roster) { r.update(old, at, m) }, "6 alive"},
+		{"the old one is suspect", func(r *roster) { r.suspected(old, 1) }, "6 alive"},
+		{"the new one is suspect", func(r *roster) { r.suspected(young, 1) }, "6 suspect"},
+		{"the new one dies", func(r *roster) { r.gone(young, now) }, "6 failed"},
+		{"the new one leaves", func(r *roster) { r.said(young, now); r.gone(young, now) }, "6 left"},
+		{"it says so afterwards", func(r *roster) { r.gone(young, now); r.said(young, now) }, "6 left"},
+		{"only its farewell comes", func(r *roster) { r.said(young, now) }, "6 alive"},
+		{"its farewell was long ago", func(r *roster) { r.said(young, now.Add(-time.Minute)); r.gone(young, now) }, "6 failed"},
+		{"the new one died long ago: the clock had gone back", func(r *roster) { r.gone(young, now.Add(-time.Minute)) }, "5 alive"},
+		{"suspicion of an old incarnation", func(r *roster) { r.cleared(young, 5); r.suspected(young, 4) }, "6 alive"},
+		{"suspicion, answered", func(r *roster) { r.suspected(young, 4); r.cleared(young, 5) }, "6 alive"},
+		{"suspicion, not answered", func(r *roster) { r.suspected(young, 4); r.cleared(young, 4) }, "6 suspect"},
+	} {
+		r := newRoster(gossipName(testID(9), "1"))
+		r.join(young, at, m, now)
+		r.join(old, at, m, now) // gossip has no order
+		if r.names != 2 {
+			t.Fatalf("%d alive, want 2", r.names)
+		}
+		c.do(r)
+		if got := status(r); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+func TestRosterCountsAndForgets(t *testing.T) {
+	now := time.Now()
+	m := goldenMetas()["digest.hex"]
+	r := newRoster(gossipName(testID(9), "1"))
+	for i := range 5 {
+		name := gossipName(testID(i), "1")
+		r.join(name, here, m, now)
+		r.join(name, here, m, now)
+	}
+	r.join(r.self, here, m, now)
+	r.join("nonsense", here, m, now)
+	for i := range 4 {
+		name := gossipName(testID(i), "1")
+		if i < 2 {
+			r.said(name, now)
+		}
+		r.gone(name, now)
+		r.gone(name, now)
+	}
+	if r.names != 1 || len(r.nodes) != 5 {
+		t.Errorf("%d alive of %d, want 1 of 5", r.names, len(r.nodes))
+	}
+	clear(r.dirty)
+	r.expire(now.Add(2*time.Minute), time.Minute, time.Hour)
+	if len(r.nodes) != 3 || len(r.dirty) != 2 {
+		t.Errorf("%d kept, %d changed after two minutes; want 3, 2", len(r.nodes), len(r.dirty))
+	}
+	r.expire(now.Add(2*time.Hour), time.Minute, time.Hour)
+	if len(r.nodes) != 1 || r.find(gossipName(testID(4), "1")) == nil {
+		t.Errorf("%d kept after two hours, want the one that is alive", len(r.nodes))
+	}
+}
+
+func TestMembersAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newLab(t).prepare(0, nil).Pool
+		d := &delegate{p}
+		node := func(i int) *memberlist.Node {
+			return &memberlist.Node{
+				Name: gossipName(testID(i), "1"), Addr: []byte{10, 1, byte(i >> 8), byte(i)}, Port: 1,
+				Meta: goldenMetas()["digest.hex"].encode(),
+			}
+		}
+		for i := range MaxMembers - 1 {
+			n := node(i + 1)
+			if err := d.NotifyAlive(n); err != nil {
+				t.Fatalf("member %d: %v", i, err)
+			}
+			d.NotifyJoin(n)
+		}
+		if err := d.NotifyAlive(node(20000)); !errors.Is(err, refusal(reasonFull)) {
+			t.Errorf("one too many: %v", err)
+		}
+		if err := d.NotifyAlive(node(7)); err != nil {
+			t.Errorf("one that is known: %v", err)
+		}
+	})
+}
+
+// The list is in order whatever changes, also while it is read.
+func TestViewIsSorted(t *testing.T) {
+	v := newView()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 3000 {
+			v.set(&Member{ID: testID(i % 100), Name: fmt.Sprint(i % 7), Busy: i})
+			if i%10 == 0 {
+				v.drop(testID(i % 37))
+			}
+		}
+	}()
+	for reading := true; reading; {
+		select {
+		case <-done:
+			reading = false
+		default:
+		}
+		if all := v.all(); !slices.IsSortedFunc(all, compareMembers) {
+			t.Fatal("not sorted")
+		}
+	}
+	if all := v.all(); len(all) != len(v.byID) || &all[0] != &v.all()[0] {
+		t.Error("an unchanged list is made anew")
+	}
+}
+
+func BenchmarkMembers(b *testing.B) {
+	for _, count := range []int{100, 10000} {
+		p := &Pool{view: newView()}
+		for i := range count {
+			p.view.set(&Member{ID: testID(i), Name: fmt.Sprintf("n%05d", i), Roles: roleLists[3]})
+		}
+		b.Run(fmt.Sprintf("members=%d/unchanged", count), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				p.Members()
+			}
+		})
+		b.Run(fmt.Sprintf("members=%d/one changed", count), func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				p.view.set(&Member{ID: testID(1), Name: "n00001", Roles: roleLists[3], Busy: i + 1})
+				p.Members()
+			}
+		})
+	}
+}
+
+func BenchmarkGuardPacket(b *testing.B) {
+	g := testGuard(b)
+	alive := wire(kindAlive, goodAlive())
+	packet := labelled(compound(alive, alive, alive, wire(kindPing, wirePing{1, bob, []byte{10, 0, 0, 1}, 44201, alice})))
+	from := netip.MustParseAddrPort("10.0.0.1:44201")
+	b.SetBytes(int64(len(packet)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := g.packet(packet, from); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
