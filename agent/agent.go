@@ -274,8 +274,8 @@ func (a *Agent) Close() error {
 func (a *Agent) workRoot() string { return filepath.Join(a.home.StateDir, "work") }
 
 // serve answers HTTP on a listener until Close.
-func (a *Agent) serve(l net.Listener, h http.Handler) {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: a.cfg.Logger}
+func (a *Agent) serve(l net.Listener, s *http.Server) {
+	s.ErrorLog = a.cfg.Logger
 	a.servers = append(a.servers, s)
 	a.wg.Go(func() {
 		if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && a.ctx.Err() == nil {

@@ -45,7 +45,7 @@ func (a *Agent) open(ctx context.Context) (err error) {
 		return err
 	}
 	a.hub.Start()
-	a.serve(a.port.HTTP(), a.publicHandler())
+	a.serve(a.port.HTTP(), a.publicServer())
 	if err := a.openBeacon(ctx); err != nil {
 		return err
 	}
@@ -198,15 +198,16 @@ func (a *Agent) askTracker(ctx context.Context, url string) ([]string, error) {
 	return slices.Compact(addrs), nil
 }
 
-// publicHandler answers HTTP on the agent's port, to anybody.
-func (a *Agent) publicHandler() http.Handler {
+// publicServer answers HTTP on the agent's port, to anybody. Blobs may take as
+// long as they move; whoever sends a request has little to say, and little time.
+func (a *Agent) publicServer() *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle(blobPath, a.blobs)
 	mux.Handle("/scagent/v1/document/", a.pool.DocumentHandler())
 	if a.cfg.has(membership.RoleTracker) {
 		mux.Handle("/", tracker.NewHandler(tracker.Config{Members: a.hosts, Logger: a.cfg.Logger}))
 	}
-	return mux
+	return &http.Server{Handler: mux, ReadTimeout: 30 * time.Second, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 }
 
 func (a *Agent) openBeacon(ctx context.Context) (err error) {
@@ -257,7 +258,7 @@ func (a *Agent) openAPI() error {
 	if err != nil {
 		return err
 	}
-	a.serve(l, a.APIHandler())
+	a.serve(l, api.NewServer(a.APIHandler()))
 	return a.home.Announce(a.id.id, a.name)
 }
 

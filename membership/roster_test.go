@@ -110,10 +110,11 @@ func TestMembersAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newLab(t).prepare(0, nil).Pool
 		d := &delegate{p}
+		about := goldenMetas()["digest.hex"].encode()
 		node := func(i int) *memberlist.Node {
 			return &memberlist.Node{
 				Name: gossipName(testID(i), "1"), Addr: []byte{10, 1, byte(i >> 8), byte(i)}, Port: 1,
-				Meta: goldenMetas()["digest.hex"].encode(),
+				Meta: about,
 			}
 		}
 		for i := range MaxMembers - 1 {
