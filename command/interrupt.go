@@ -21,7 +21,8 @@ const (
 
 // interrupter turns signals into requests to cancel a run. The first signal
 // asks, and the results are waited for; the second kills and ends everything.
-// Before the run is known, the first one ends everything.
+// Before the submission has begun, the first one ends everything. While it is on
+// its way it is let come back, so that no run goes on that nobody knows of.
 type interrupter struct {
 	env   *Env
 	quiet bool
@@ -33,9 +34,10 @@ type interrupter struct {
 
 	// mu guards the fields below; it is not held over I/O.
 	mu     sync.Mutex
-	client *client.Client
-	run    tasks.ID // zero: nothing was submitted yet
-	count  int      // signals that came
+	client *client.Client // nil: nothing is being submitted yet
+	run    tasks.ID       // zero: nothing was submitted yet
+	first  os.Signal      // nil: none came
+	count  int            // signals that came
 }
 
 // newInterrupter starts listening for signals. abort is called when all is to
@@ -54,17 +56,23 @@ func (i *interrupter) close() {
 	i.wg.Wait()
 }
 
-// submitted says what run signals are about from now on. It reports whether one
-// came before; then the run is cancelled, and nothing is left to do.
-func (i *interrupter) submitted(c *client.Client, run tasks.ID) (late bool) {
+// submitting says that requests are on their way. It reports whether to go on.
+func (i *interrupter) submitting(c *client.Client) bool {
 	i.mu.Lock()
-	i.client, i.run = c, run
-	late = i.count > 0
+	defer i.mu.Unlock()
+	i.client = c
+	return i.count == 0
+}
+
+// submitted says what run signals are about, also those that came already.
+func (i *interrupter) submitted(run tasks.ID) {
+	i.mu.Lock()
+	i.run = run
+	late := i.count > 0
 	i.mu.Unlock()
 	if late {
-		i.cancel(c, run, tasks.StopInterrupt, killTimeout)
+		i.ask()
 	}
-	return late
 }
 
 // hit reports whether a signal came.
@@ -76,30 +84,42 @@ func (i *interrupter) hit() bool {
 
 func (i *interrupter) signal(s os.Signal) {
 	i.mu.Lock()
-	i.count++
+	if i.count++; i.count == 1 {
+		i.first = s
+	}
 	n, c, run := i.count, i.client, i.run
 	i.mu.Unlock()
 	switch {
-	case run.IsZero():
+	case c == nil:
 		i.abort(errInterrupted)
-	case n == 1:
-		reason := tasks.StopInterrupt
-		if s != os.Interrupt {
-			reason = tasks.StopCancel
-		}
-		if !i.quiet {
-			i.env.note("stopping; once more to kill")
-		}
-		i.wg.Go(func() { i.cancel(c, run, reason, cancelTimeout) })
+	case n == 1 && !run.IsZero():
+		i.ask()
 	case n == 2:
-		i.cancel(c, run, tasks.StopKill, killTimeout)
+		if !run.IsZero() {
+			i.cancel(tasks.StopKill, killTimeout)
+		}
 		i.abort(errInterrupted)
 	}
 }
 
-func (i *interrupter) cancel(c *client.Client, run tasks.ID, reason tasks.StopReason, timeout time.Duration) {
+// ask asks the agent to stop the run, in the background.
+func (i *interrupter) ask() {
+	if !i.quiet {
+		i.env.note("stopping; once more to kill")
+	}
+	reason := tasks.StopInterrupt
+	if i.first != os.Interrupt {
+		reason = tasks.StopCancel
+	}
+	i.wg.Go(func() { i.cancel(reason, cancelTimeout) })
+}
+
+func (i *interrupter) cancel(reason tasks.StopReason, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	i.mu.Lock()
+	c, run := i.client, i.run
+	i.mu.Unlock()
 	if _, err := c.Cancel(ctx, run, reason); err != nil {
 		i.env.note("cannot stop run %s: %s", run, clean(err.Error()))
 	}

@@ -3,9 +3,11 @@ package command
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/scagent/scagent/agent/api"
 	"github.com/scagent/scagent/agent/client"
+	"github.com/scagent/scagent/tasks"
 )
 
 // SubmitCommand runs a task on workers and waits for it.
@@ -83,22 +85,58 @@ func submit(e *Env, o *submitOptions) (status int, err error) {
 	if err := p.send(ctx, c); err != nil {
 		return 0, err
 	}
+	if !stop.submitting(c) {
+		return 0, errInterrupted
+	}
 	if o.detach {
-		s, err := c.Submit(ctx, *req)
+		s, err := awaitWorkers(ctx, stop, req, c.Submit)
 		if err != nil {
 			return 0, err
 		}
+		if stop.hit() {
+			stop.submitted(s.Run)
+			return exitCancelled, nil
+		}
 		return printSubmitted(e, o, &s), nil
 	}
-	stream, err := c.SubmitFollow(ctx, *req)
+	stream, err := awaitWorkers(ctx, stop, req, c.SubmitFollow)
 	if err != nil {
 		return 0, err
 	}
-	if stop.submitted(c, stream.Submitted().Run) {
-		stream.Close()
-		return exitCancelled, nil
-	}
+	stop.submitted(stream.Submitted().Run)
 	return newFollower(e, o, c, stop, stream).run(ctx)
+}
+
+const (
+	// waitSlice is how long one request waits for workers.
+	waitSlice = 500 * time.Millisecond
+	// maxWaitSeconds is where a wait for workers counts as for ever.
+	maxWaitSeconds = 1e9
+)
+
+// awaitWorkers submits until there are workers, or the wait for them is over. It
+// does so in requests that are short and never broken off: whoever breaks one off
+// cannot know whether something was submitted. A signal ends it between two.
+func awaitWorkers[T any](ctx context.Context, stop *interrupter, req *api.SubmitRequest, submit func(context.Context, api.SubmitRequest) (T, error)) (T, error) {
+	wait := tasks.DefaultOptions().WaitWorkers
+	if s := req.Options.WaitWorkersSeconds; s != nil {
+		if *s < 0 {
+			return submit(ctx, *req) // which is refused
+		}
+		wait = time.Duration(min(*s, maxWaitSeconds) * float64(time.Second))
+	}
+	deadline := time.Now().Add(wait)
+	for {
+		left := time.Until(deadline)
+		slice := max(0, min(left, waitSlice)).Seconds()
+		r := *req
+		r.Options.WaitWorkersSeconds = &slice
+		v, err := submit(ctx, r)
+		var e *api.Error
+		if err == nil || left <= waitSlice || !errors.As(err, &e) || e.Code != api.CodeNoMatch || stop.hit() {
+			return v, err
+		}
+	}
 }
 
 // submitter returns the client of this host's agent, or of one that it starts.

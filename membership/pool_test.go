@@ -42,7 +42,7 @@ func TestNodesSeeEachOther(t *testing.T) {
 // Pools of 64 nodes that all join one seed at the same moment, as a pool
 // that is switched on does.
 func TestManyNodesJoinAtOnce(t *testing.T) {
-	const count, rounds = 64, 3
+	const count, rounds = 64, 2
 	var worst time.Duration
 	for range rounds {
 		synctest.Test(t, func(t *testing.T) {

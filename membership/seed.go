@@ -263,7 +263,7 @@ func (p *Pool) seedLoop() {
 			wg.Go(func() { p.trySeed(p.seeds[i], st) })
 		}
 		wg.Wait()
-		if !p.sleep(minSeedBackoff / 4) {
+		if !p.sleep(minSeedBackoff / 2) {
 			return
 		}
 	}
