@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -47,6 +48,9 @@ func (w *fileWriter) write(ctx context.Context, sub string, files []api.OutputSt
 func (w *fileWriter) one(ctx context.Context, root *os.Root, sub string, f *api.OutputStatus) error {
 	if err := tasks.CheckName(f.Name); err != nil {
 		return err
+	}
+	if t := fs.FileMode(f.Mode).Type(); t != 0 {
+		return fmt.Errorf("it is not a regular file, but %s", t)
 	}
 	name := path.Join(sub, path.Clean(f.Name))
 	dir := path.Dir(name)

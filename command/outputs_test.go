@@ -65,6 +65,7 @@ func TestFilesAreNotWrittenElsewhere(t *testing.T) {
 	w := &fileWriter{client: blobs(t, "12345678"), dir: dir}
 	for _, f := range []api.OutputStatus{
 		{Name: "../x"}, {Name: "/x"}, {Name: "a/../../x"}, {Name: ""}, {Name: "."}, {Name: "a\x00b"}, {Name: "link/x"}, {Name: "l\x1b"},
+		{Name: "dir", Mode: uint32(os.ModeDir)}, {Name: "lnk", Mode: uint32(os.ModeSymlink)},
 		{Name: "short", Size: 9, Blob: "b"}, {Name: "long", Size: 3, Blob: "b"}, {Name: "lie", Size: 2, ContentBase64: []byte("a")},
 	} {
 		if err := w.write(t.Context(), "", []api.OutputStatus{f}); err == nil || strings.ContainsAny(err.Error(), "\x1b\x00\n") {

@@ -1,0 +1,25 @@
+// Package test holds the tests of whole clusters, and of the arrows between the
+// packages. It has no code for others.
+//
+// # Labs
+//
+// A test makes a lab: hosts that are network namespaces, joined by bridges to
+// networks, with one /run and one /var/lib of the lab's own. Agents are real
+// processes of the program, built once per run of the tests, and tests speak to
+// them as people do, by its commands; what these print and how they exit is the
+// contract that is tested.
+//
+// Namespaces have no names: each lives as long as a process of the test that
+// keeps it, and that ends when the test does, however it ends. Nothing of the
+// machine is changed, so that tests run beside each other and beside an agent
+// that the machine has.
+//
+// Labs need Linux, root and ip; single tests need more. A test says aloud what
+// it lacks and skips; with SCAGENT_TEST_NO_SKIP=1 it fails.
+//
+// # Time
+//
+// Nothing sleeps for something to have happened: tests wait for lines that
+// agents print, for commands to end, or ask again until a deadline. Times that
+// the contract promises are measured and logged.
+package test

@@ -1,0 +1,168 @@
+//go:build linux
+
+package test
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// lab is a set of hosts with one /run and one /var/lib.
+type lab struct {
+	t     testing.TB
+	dir   string // files that all see
+	mount int    // pid that keeps the mount namespace
+}
+
+// host is a network namespace.
+type host struct {
+	lab  *lab
+	pid  int // that keeps it
+	nics int
+	env  []string // for what is started here
+}
+
+// newLab returns a lab without hosts.
+func newLab(t testing.TB) *lab {
+	t.Helper()
+	need(t, "ip", "unshare", "nsenter", "mount")
+	l := &lab{t: t, dir: t.TempDir()}
+	l.mount = l.keep("--mount", "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib")
+	return l
+}
+
+// keep makes a namespace, runs a line in it, and returns the pid of a process
+// that keeps it until the test ends.
+func (l *lab) keep(kind, line string) int {
+	l.t.Helper()
+	cmd := exec.Command("unshare", kind, "sh", "-c", line+" && echo ready && exec cat")
+	in, err := cmd.StdinPipe() // closed when this process ends
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	p := start(l.t, cmd)
+	l.t.Cleanup(func() { in.Close() })
+	p.out.await(l.t, "ready")
+	return p.pid()
+}
+
+// host returns a new host, which reaches nothing but itself.
+func (l *lab) host() *host {
+	l.t.Helper()
+	return &host{lab: l, pid: l.keep("--net", "ip link set lo up")}
+}
+
+// hosts returns n hosts on a network of their own: 10.77.0.1, 10.77.0.2 and so on.
+func (l *lab) hosts(n int) []*host {
+	l.t.Helper()
+	hosts := make([]*host, n)
+	for i := range hosts {
+		hosts[i] = l.host()
+	}
+	l.connect("10.77.0", hosts...)
+	return hosts
+}
+
+// connect joins hosts by a bridge to a network: the first gets the address
+// prefix.1, the second prefix.2 and so on. Multicast goes to the network that a
+// host was connected to first.
+func (l *lab) connect(prefix string, hosts ...*host) {
+	l.t.Helper()
+	bridge := l.host()
+	var b strings.Builder
+	b.WriteString("ip link add bridge type bridge mcast_snooping 0 && ip link set bridge up")
+	for i, h := range hosts {
+		nic := fmt.Sprintf("eth%d", h.nics)
+		fmt.Fprintf(&b, " && ip link add port%d type veth peer name %s netns %d && ip link set port%d master bridge up", i, nic, h.pid, i)
+		h.nics++
+	}
+	bridge.sh(b.String()).ok(l.t)
+	for i, h := range hosts {
+		nic := fmt.Sprintf("eth%d", h.nics-1)
+		line := fmt.Sprintf("ip addr add %s.%d/24 dev %s && ip link set %s up", prefix, i+1, nic, nic)
+		if h.nics == 1 {
+			line += " && ip route add 224.0.0.0/4 dev " + nic
+		}
+		h.sh(line).ok(l.t)
+	}
+}
+
+// command returns a command that is to run on the host. Its environment is
+// small, and its working directory is /.
+func (h *host) command(args ...string) *exec.Cmd {
+	cmd := exec.Command("nsenter", append([]string{fmt.Sprintf("--mount=/proc/%d/ns/mnt", h.lab.mount), fmt.Sprintf("--net=/proc/%d/ns/net", h.pid), "--"}, args...)...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + h.lab.dir, "LANG=C.UTF-8"}, h.env...)
+	return cmd
+}
+
+// sh runs a line of the shell.
+func (h *host) sh(line string) *result {
+	h.lab.t.Helper()
+	return start(h.lab.t, h.command("sh", "-c", line)).await()
+}
+
+// start starts the program.
+func (h *host) start(args ...string) *process {
+	h.lab.t.Helper()
+	return start(h.lab.t, h.command(append([]string{binary(h.lab.t)}, args...)...))
+}
+
+// scagent runs the program.
+func (h *host) scagent(args ...string) *result {
+	h.lab.t.Helper()
+	return h.start(args...).await()
+}
+
+// inside runs f in the network namespace of the host. What f opens without a
+// goroutine of its own stays in there; it must not start processes.
+func (h *host) inside(f func()) {
+	h.lab.t.Helper()
+	failed := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/net", h.pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Setns(fd, unix.CLONE_NEWNET)
+			unix.Close(fd)
+		}
+		if err == nil {
+			f()
+		}
+		failed <- err
+	}()
+	if err := <-failed; err != nil {
+		h.lab.t.Fatal(err)
+	}
+}
+
+// file makes a file that all hosts see, and returns its path.
+func (l *lab) file(name, content string) string {
+	l.t.Helper()
+	path := filepath.Join(l.dir, name)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		l.t.Fatal(err)
+	}
+	return path
+}
+
+// read returns the lines of a file in the lab's directory, none if it is not there.
+func (l *lab) read(name string) []string {
+	f, err := os.Open(filepath.Join(l.dir, name))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var lines []string
+	for s := bufio.NewScanner(f); s.Scan(); {
+		lines = append(lines, s.Text())
+	}
+	return lines
+}
