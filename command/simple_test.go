@@ -117,7 +117,7 @@ func TestStatusAndCancel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Wait(t.Context()); err != nil {
+	if _, err := r.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	status(task, "State:       cancelled", "Ended with:  cancelled")

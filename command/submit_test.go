@@ -211,7 +211,9 @@ func TestInterruptBeforeTheTaskIsSubmitted(t *testing.T) {
 // closedPipe is a standard output that nobody reads.
 type closedPipe struct{}
 
-func (closedPipe) Write([]byte) (int, error) { return 0, &os.PathError{Op: "write", Err: syscall.EPIPE} }
+func (closedPipe) Write([]byte) (int, error) {
+	return 0, &os.PathError{Op: "write", Err: syscall.EPIPE}
+}
 
 func TestClosedStdoutCancelsQuietly(t *testing.T) {
 	started, reasons := make(chan struct{}, 1), make(chan error, 1)

@@ -98,9 +98,9 @@ func TestSubmitTaskFiles(t *testing.T) {
 		})
 	}
 	for in, want := range map[string]string{
-		``:    "want a JSON object",
-		`[]`:  "want a JSON object",
-		`{}`:  `want an object with "task" or "kind"`,
+		``:   "want a JSON object",
+		`[]`: "want a JSON object",
+		`{}`: `want an object with "task" or "kind"`,
 		`{"task":{"kind":"command","argvv":["x"]}}`: `unknown field "argvv"`,
 		`{"type":"perl"}`:             `type is "perl"`,
 		`{"type":"file"}`:             `fileName is missing`,

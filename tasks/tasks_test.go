@@ -172,9 +172,6 @@ func TestFunctionTakesMsgpackAndJSON(t *testing.T) {
 			t.Errorf("arguments %s: %v, want BadArgsError", bad, err)
 		}
 	}
-	if _, err := NewFunc[func(), int]("c", nil).Task(func() {}); !errors.Is(err, ErrBadTask) {
-		t.Errorf("Task of a function = %v, want ErrBadTask", err)
-	}
 	if _, err := NewFunc[string, int]("s", nil).Task(strings.Repeat("x", MaxValueBytes+1)); !errors.Is(err, ErrBadTask) {
 		t.Errorf("Task of too much = %v, want ErrBadTask", err)
 	}

@@ -41,10 +41,10 @@ func TestThreeHosts(t *testing.T) {
 		})
 	}
 	within(t, "three hosts see each other by multicast alone", time.Since(last), 3*time.Second)
-	assemble(t, 3*time.Second, agents...) // unique names, too
 	for _, a := range agents {
 		a.up()
 	}
+	assemble(t, 3*time.Second, agents...) // unique names, too
 	host1, machine := hosts[0], strings.TrimSpace(hosts[0].sh("hostname").ok(t))
 	names := []string{agents[0].name, agents[1].name, agents[2].name}
 	slices.Sort(names)

@@ -22,8 +22,8 @@ const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	status := m.Run()
-	if dir, err := program.dir, program.err; dir != "" && err == nil {
-		os.RemoveAll(dir)
+	if program.dir != "" {
+		os.RemoveAll(program.dir)
 	}
 	processes.remove()
 	os.Exit(status)

@@ -1,0 +1,179 @@
+//go:build linux
+
+package test
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestSubmitEndsAsItsTaskDoes pins output and exit status of one target and several.
+func TestSubmitEndsAsItsTaskDoes(t *testing.T) {
+	t.Parallel()
+	master, _ := workers(t, 3)
+	dir := master.host.lab.dir
+	plain := master.host.lab.file("plain", "not a program\n")
+	for _, c := range []struct {
+		name           string
+		args           []string
+		status         int
+		stdout, stderr string // stderr: its one line's words, or "=" and the whole
+	}{
+		{"both streams and a status", []string{"--", "sh", "-c", "echo out; echo err >&2; exit 7"}, 7, "out\n", "=err\n"},
+		{"a shell line", []string{"-shell", "echo a | tr a b; exit 3"}, 3, "b\n", "="},
+		{"no line end", []string{"printf", "x"}, 0, "x", "="},
+		{"killed by a signal", []string{"-shell", "kill -9 $$"}, 137, "", "SIGKILL"},
+		{"terminated", []string{"-shell", "kill $$"}, 143, "", "SIGTERM"},
+		{"timed out", []string{"-timeout", "200ms", "sleep", "60"}, 124, "", "timed out after 200ms"},
+		{"no such command", []string{"no-such-command"}, 127, "", "no-such-command"},
+		{"not executable", []string{plain}, 126, "", plain},
+		{"a directory", []string{dir}, 126, "", dir},
+		{"a function", []string{"-func", "scagent.echo", `{"a":[1,null]}`}, 0, `{"a":[1,null]}` + "\n", "="},
+		{"a function returns an error", []string{"-func", "scagent.echo", "1", "2"}, 1, "", "scagent.echo"},
+		{"no such function", []string{"-wait-workers", "100ms", "-func", "nope"}, 125, "", `without function "nope"`},
+		{"a query that nobody matches", []string{"-wait-workers", "100ms", "-where", "data.a > 1 and facts.cpus >= 1", "true"}, 125, "", "3 have no data.a"},
+		{"too few", []string{"-wait-workers", "100ms", "-all", "-expect", "4", "true"}, 125, "", "4"},
+		{"several, by what all print", []string{"-on", "w1,w2", "--", "printf", "a\\nb"}, 0, "w1: a\nw1: b\nw2: a\nw2: b\n", "="},
+		{"several, no prefix", []string{"-all", "-no-prefix", "echo", "a"}, 0, "a\na\na\n", "="},
+		{"several, folded", []string{"-all", "-fold", "echo", "a"}, 0, "", "="},
+		{"several that fail", []string{"-all", "-shell", `test $SCAGENT_NODE = w2 && exit 0; test $SCAGENT_NODE = w1 && exit 4; kill -9 $$`}, 2, "", "=scagent: w1: exit 4\nscagent: w3: signal SIGKILL\n"},
+		{"n of them", []string{"-n", "2", "-prefer", `name != "w1"`, "-shell", "exit 1"}, 2, "", "=scagent: w2: exit 1\nscagent: w3: exit 1\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := master.call("submit", c.args...)
+			stdout := r.stdout
+			if strings.HasPrefix(c.name, "several, by") { // whose lines come first does not matter
+				lines := strings.SplitAfter(stdout, "\n")
+				slices.Sort(lines)
+				stdout = strings.Join(lines, "")
+			}
+			if strings.HasSuffix(c.name, "folded") {
+				if strings.Count(stdout, "a\n") != 1 || !containsAll(stdout, []string{"w1", "w2", "w3"}) {
+					t.Errorf("%s\nwant a once, under three names", r)
+				}
+				stdout = ""
+			}
+			if r.status != c.status || stdout != c.stdout {
+				t.Errorf("%s\nwant status %d, stdout %q", r, c.status, c.stdout)
+			}
+			if whole, ok := strings.CutPrefix(c.stderr, "="); ok {
+				if r.stderr != whole {
+					t.Errorf("%s\nwant stderr %q", r, whole)
+				}
+			} else {
+				r.complains(t, c.status, c.stderr)
+			}
+		})
+	}
+}
+
+func TestOutputArrivesWhileTheTaskRuns(t *testing.T) {
+	t.Parallel()
+	master, _ := workers(t, 2)
+	const line = "for i in 1 2 3; do echo $i; sleep 1; done"
+	one := master.begin("submit", "-shell", line)
+	all := master.begin("submit", "-all", "-shell", line)
+	one.await().want(t, 0, "1\n2\n3\n")
+	all.await().ok(t)
+	at := one.out.lines()
+	if len(at) == 3 {
+		wantApart(t, "one target", at[0], at[1], at[2])
+	}
+	text := all.out.String()
+	for _, name := range []string{"w1", "w2"} {
+		var at []time.Time
+		for i, l := range strings.Split(text, "\n") {
+			if strings.HasPrefix(l, name+": ") {
+				if want := fmt.Sprintf("%s: %d", name, len(at)+1); l != want {
+					t.Errorf("a line is %q, want %q", l, want)
+				}
+				at = append(at, all.out.lines()[i])
+			}
+		}
+		if len(at) != 3 {
+			t.Fatalf("%s printed %d lines, want 3:\n%s", name, len(at), text)
+		}
+		wantApart(t, name+" of several", at...)
+	}
+}
+
+// wantApart wants times about a second apart.
+func wantApart(t *testing.T, what string, at ...time.Time) {
+	t.Helper()
+	for i := range at[1:] {
+		d := at[i+1].Sub(at[i])
+		t.Logf("%s: line %d came %s after the one before", what, i+2, d.Round(time.Millisecond))
+		if d < 700*time.Millisecond || d > 1500*time.Millisecond {
+			t.Errorf("%s: line %d came %s after the one before, want about 1s", what, i+2, d)
+		}
+	}
+}
+
+// digest is a writer that keeps a hash and a size.
+type digest struct {
+	hash.Hash
+	size int64
+}
+
+func (d *digest) Write(b []byte) (int, error) {
+	d.size += int64(len(b))
+	return d.Hash.Write(b)
+}
+
+func TestMuchOutputArrivesWholeInBoundedMemory(t *testing.T) {
+	const size, limit = 100_000_000, 100 << 20
+	master, ws := workers(t, 1)
+	// What a task prints is in want as well, written by the same program.
+	master.host.sh(fmt.Sprintf("seq 1 20000000 | head -c %d > %s/want", size, master.host.lab.dir)).ok(t)
+	want := &digest{Hash: sha256.New()}
+	f, err := os.Open(master.host.lab.dir + "/want")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteTo(want); err != nil || want.size != size {
+		t.Fatalf("the file has %d bytes, want %d: %v", want.size, size, err)
+	}
+
+	got := &digest{Hash: sha256.New()}
+	cmd := master.host.command(binary(t), "submit", "-addr", "unix://"+master.socket, "--", "cat", f.Name())
+	cmd.Stdout = got
+	p := start(t, cmd)
+	r := p.await()
+	if r.status != 0 || got.size != size || string(got.Sum(nil)) != string(want.Sum(nil)) {
+		t.Errorf("%s\n%d bytes arrived with hash %x, want %d with %x", r, got.size, got.Sum(nil), size, want.Sum(nil))
+	}
+	t.Logf("%d MB arrived in %s", size/1_000_000, r.took.Round(time.Millisecond))
+	for who, peak := range map[string]int64{
+		"the submitter":         p.cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10, // or this process's, when it was more
+		"the submitter's agent": peakMemory(t, master.pid()),
+		"the worker's agent":    peakMemory(t, ws[0].pid()),
+	} {
+		t.Logf("peak memory of %s: %d MiB", who, peak>>20)
+		if peak > limit {
+			t.Errorf("peak memory of %s is %d MiB, want at most %d", who, peak>>20, limit>>20)
+		}
+	}
+}
+
+// peakMemory returns the most that a process had resident, in bytes.
+func peakMemory(t *testing.T, pid int) int64 {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(b), "VmHWM:")
+	var kib int64
+	if _, err := fmt.Sscanf(text, "%d kB", &kib); err != nil {
+		t.Fatalf("VmHWM of %d: %v", pid, err)
+	}
+	return kib << 10
+}
