@@ -2,6 +2,7 @@ package command
 
 import (
 	"fmt"
+	"os"
 	"os/signal"
 	"slices"
 	"strings"
@@ -40,11 +41,14 @@ func commands() []entry {
 // Main runs the command line, without the program's name, and returns the exit
 // status of the process.
 func Main(args []string) int {
-	// A closed standard output is an error of Write, so that what runs elsewhere
-	// can be stopped, rather than the end of this process.
-	signal.Ignore(syscall.SIGPIPE)
+	keepPipes()
 	return Run(NewEnv(), args)
 }
+
+// keepPipes makes writing to a closed standard output an error, so that what runs
+// elsewhere can be stopped, rather than the end of this process. The signal is not
+// ignored: the programs that an agent starts would ignore it too.
+func keepPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // Run runs a command line in an Env.
 func Run(env *Env, args []string) int {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"github.com/mattn/go-isatty"
 	"github.com/scagent/scagent/agent/client"
@@ -50,8 +51,24 @@ func (e *Env) note(format string, a ...any) {
 	fmt.Fprintf(e.Stderr, "scagent: "+format+"\n", a...)
 }
 
-// fail says what went wrong, and what to do where that is known.
+// errClosed is returned by write when nobody reads standard output any more.
+var errClosed = errors.New("standard output is closed")
+
+// write writes a result.
+func (e *Env) write(text string) error {
+	_, err := io.WriteString(e.Stdout, text)
+	if errors.Is(err, syscall.EPIPE) {
+		return errClosed
+	}
+	return err
+}
+
+// fail says what went wrong, and what to do where that is known. Whoever closed
+// standard output is told nothing.
 func (e *Env) fail(err error) int {
+	if errors.Is(err, errClosed) {
+		return exitPipe
+	}
 	e.note("%s", clean(err.Error()))
 	return exitFailed
 }
@@ -68,7 +85,7 @@ func (e *Env) usage(name, help string, err error) int {
 
 // print writes a result.
 func (e *Env) print(text string) int {
-	if _, err := io.WriteString(e.Stdout, text); err != nil {
+	if err := e.write(text); err != nil {
 		return e.fail(err)
 	}
 	return exitOK

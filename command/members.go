@@ -141,7 +141,7 @@ func (c *MembersCommand) list(ctx context.Context, o *membersOptions) error {
 			if last != "" && !o.json {
 				text = separator(c.env) + text
 			}
-			if _, err := fmt.Fprint(c.env.Stdout, text); err != nil {
+			if err := c.env.write(text); err != nil {
 				return err
 			}
 			last = strings.TrimPrefix(text, separator(c.env))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -86,7 +85,7 @@ func printEvents(e *Env, stream *client.EventStream, asJSON bool, last uint64) (
 			}
 			line = string(b)
 		}
-		if _, err := fmt.Fprintln(e.Stdout, line); err != nil {
+		if err := e.write(line + "\n"); err != nil {
 			return last, err
 		}
 	}

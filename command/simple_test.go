@@ -186,3 +186,12 @@ func TestMembersWatchPrintsChanges(t *testing.T) {
 		t.Errorf("members -watch = %d, %q, stderr %q; want the list once", status, c.out.String(), c.err.String())
 	}
 }
+
+func TestClosedStdoutEndsOtherCommandsQuietly(t *testing.T) {
+	_, addr := newAgent(t, script)
+	for _, args := range [][]string{{"members", "-addr", addr}, {"info", "-addr", addr}, {"help"}, {"version", "-json"}} {
+		c := newConsole("")
+		c.Stdout = closedPipe{}
+		c.want(t, args, 141, "", "")
+	}
+}

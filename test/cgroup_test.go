@@ -11,6 +11,9 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // processes is the cgroup of all processes that tests start, where this machine
@@ -54,7 +57,7 @@ func (c *cgroup) remove() {
 		return
 	}
 	c.dir.Close()
-	os.WriteFile(c.path+"/cgroup.kill", []byte("1"), 0)
+	c.kill()
 	var dirs []string
 	filepath.WalkDir(c.path, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
@@ -66,5 +69,23 @@ func (c *cgroup) remove() {
 		if err := os.Remove(d); err != nil {
 			fmt.Fprintf(os.Stderr, "a cgroup is left behind: %v\n", err)
 		}
+	}
+}
+
+// kill kills what is in it and waits, for a bounded time, until it is gone.
+func (c *cgroup) kill() {
+	events, err := os.Open(c.path + "/cgroup.events")
+	if err != nil {
+		return
+	}
+	defer events.Close()
+	os.WriteFile(c.path+"/cgroup.kill", []byte("1"), 0)
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		b := make([]byte, 128)
+		n, _ := events.ReadAt(b, 0)
+		if !strings.Contains(string(b[:n]), "populated 1") {
+			return
+		}
+		unix.Poll([]unix.PollFd{{Fd: int32(events.Fd()), Events: unix.POLLPRI}}, 1000) // until that changes
 	}
 }

@@ -15,6 +15,7 @@ import (
 // without any flag on each, as root, and work goes from one to all.
 func TestThreeHosts(t *testing.T) {
 	l := newLab(t)
+	l.shareMounts()
 	binary(t) // not to be timed
 	hosts := l.hosts(3)
 	var agents []*agent

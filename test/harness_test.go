@@ -279,12 +279,12 @@ func (r *result) complains(t testing.TB, status int, words ...string) {
 	}
 }
 
-// eventually asks every 20 ms until ok, and returns how long that took. After
+// eventually asks every 50 ms until ok, and returns how long that took. After
 // the limit it fails the test with what was asked about last.
 func eventually(t testing.TB, limit time.Duration, what string, ok func() (bool, any)) time.Duration {
 	t.Helper()
 	begin := time.Now()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		good, state := ok()

@@ -15,35 +15,47 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lab is a set of hosts with one /run and one /var/lib.
+// lab is a set of hosts.
 type lab struct {
-	t     testing.TB
-	dir   string // files that all see
-	mount int    // pid that keeps the mount namespace
+	t      testing.TB
+	dir    string // files that all hosts see
+	mounts int    // pid that keeps /run and /var/lib of all hosts; 0: each has its own
 }
 
-// host is a network namespace.
+// host is a network namespace, and a mount namespace with its own /run and
+// /var/lib.
 type host struct {
-	lab  *lab
-	pid  int // that keeps it
-	nics int
-	env  []string // for what is started here
+	lab    *lab
+	pid    int // that keeps the network namespace
+	mounts int // that keeps the mount namespace
+	nics   int
+	env    []string // for what is started here
 }
 
 // newLab returns a lab without hosts.
 func newLab(t testing.TB) *lab {
 	t.Helper()
 	need(t, "ip", "unshare", "nsenter", "mount")
-	l := &lab{t: t, dir: t.TempDir()}
-	l.mount = l.keep("--mount", "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib")
-	return l
+	return &lab{t: t, dir: t.TempDir()}
 }
 
-// keep makes a namespace, runs a line in it, and returns the pid of a process
-// that keeps it until the test ends.
-func (l *lab) keep(kind, line string) int {
+const (
+	ownNet    = "ip link set lo up"
+	ownMounts = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib"
+)
+
+// shareMounts gives all hosts that are made from now on one /run and one
+// /var/lib, as namespaces of one machine have that are made by hand.
+func (l *lab) shareMounts() {
 	l.t.Helper()
-	cmd := exec.Command("unshare", kind, "sh", "-c", line+" && echo ready && exec cat")
+	l.mounts = l.keep(ownMounts, "--mount")
+}
+
+// keep makes namespaces, runs a line in them, and returns the pid of a process
+// that keeps them until the test ends.
+func (l *lab) keep(line string, kinds ...string) int {
+	l.t.Helper()
+	cmd := exec.Command("unshare", append(kinds, "sh", "-c", line+" && echo ready && exec cat")...)
 	in, err := cmd.StdinPipe() // closed when this process ends
 	if err != nil {
 		l.t.Fatal(err)
@@ -57,7 +69,11 @@ func (l *lab) keep(kind, line string) int {
 // host returns a new host, which reaches nothing but itself.
 func (l *lab) host() *host {
 	l.t.Helper()
-	return &host{lab: l, pid: l.keep("--net", "ip link set lo up")}
+	if l.mounts != 0 {
+		return &host{lab: l, pid: l.keep(ownNet, "--net"), mounts: l.mounts}
+	}
+	pid := l.keep(ownNet+" && "+ownMounts, "--net", "--mount")
+	return &host{lab: l, pid: pid, mounts: pid}
 }
 
 // hosts returns n hosts on a network of their own: 10.77.0.1, 10.77.0.2 and so on.
@@ -98,7 +114,7 @@ func (l *lab) connect(prefix string, hosts ...*host) {
 // command returns a command that is to run on the host. Its environment is
 // small, and its working directory is /.
 func (h *host) command(args ...string) *exec.Cmd {
-	cmd := exec.Command("nsenter", append([]string{fmt.Sprintf("--mount=/proc/%d/ns/mnt", h.lab.mount), fmt.Sprintf("--net=/proc/%d/ns/net", h.pid), "--"}, args...)...)
+	cmd := exec.Command("nsenter", append([]string{fmt.Sprintf("--mount=/proc/%d/ns/mnt", h.mounts), fmt.Sprintf("--net=/proc/%d/ns/net", h.pid), "--"}, args...)...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + h.lab.dir, "LANG=C.UTF-8"}, h.env...)
 	return cmd
 }

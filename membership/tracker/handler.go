@@ -16,7 +16,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Path is the only one there is.
+// Path is where hosts are listed and announced.
 const Path = "/hostsAvailable"
 
 // MaxBodyBytes is the most that a request may carry.
@@ -34,10 +34,11 @@ type Config struct {
 
 // Handler answers the REST API. It starts no goroutine and needs no closing.
 type Handler struct {
-	cfg    Config // constant
-	origin *http.CrossOriginProtection
-	table  table
-	full   rate.Sometimes // logging of refusals
+	cfg       Config // constant
+	origin    *http.CrossOriginProtection
+	table     table
+	farewells farewells
+	full      rate.Sometimes // logging of refusals
 }
 
 // NewHandler returns a Handler without announced hosts.
@@ -52,6 +53,7 @@ func NewHandler(cfg Config) *Handler {
 }
 
 // Announced returns the hosts that announced themselves and live, oldest first.
+// Those of which External is true announced a service.
 func (h *Handler) Announced() []Host {
 	live := h.table.live()
 	hosts := make([]Host, len(live))
@@ -64,8 +66,10 @@ func (h *Handler) Announced() []Host {
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
+	case r.URL.Path == ServicesPath && r.Method == http.MethodPost:
+		h.announceServices(w, r)
 	case r.URL.Path != Path:
-		fail(w, http.StatusNotFound, "not_found", "there is only "+Path)
+		fail(w, http.StatusNotFound, "not_found", "there is only "+Path+", and POST "+ServicesPath)
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
 		h.list(w)
 	case r.Method == http.MethodPost:
@@ -77,67 +81,104 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) announce(w http.ResponseWriter, r *http.Request) {
+	body, ok := h.read(w, r)
+	if !ok {
+		return
+	}
+	source := ""
+	if from := sourceOf(r); from.IsValid() {
+		source = from.Addr().String()
+	}
+	host, err := parseHost(body, source)
+	if err != nil {
+		refuse(w, "bad_host", err)
+		return
+	}
+	if h.put(w, hostEntry(host)) {
+		h.list(w)
+	}
+}
+
+func (h *Handler) announceServices(w http.ResponseWriter, r *http.Request) {
+	body, ok := h.read(w, r)
+	if !ok {
+		return
+	}
+	services, err := parseServices(body, sourceOf(r))
+	if err != nil {
+		refuse(w, "bad_service", err)
+		return
+	}
+	if h.put(w, services...) {
+		h.listServices(w)
+	}
+}
+
+// read returns the body of a request, or answers why it does not.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
 	if err := h.origin.Check(r); err != nil {
 		fail(w, http.StatusForbidden, "cross_origin", "a page of another site may not announce hosts")
-		return
+		return nil, false
 	}
 	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		fail(w, http.StatusUnsupportedMediaType, "bad_encoding", fmt.Sprintf("the body is encoded as %.20q; send it plain", e))
-		return
+		return nil, false
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBodyBytes))
 	if big := (*http.MaxBytesError)(nil); errors.As(err, &big) {
 		fail(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body is more than %d bytes", MaxBodyBytes))
-		return
+		return nil, false
 	} else if err != nil {
 		fail(w, http.StatusBadRequest, "bad_request", "the body ended early")
-		return
+		return nil, false
 	}
-	host, err := parseHost(body, source(r))
-	if code := "bad_host"; err != nil {
-		if errors.Is(err, errNotJSON) {
-			code = "bad_json"
-		}
-		fail(w, http.StatusBadRequest, code, err.Error())
-		return
-	}
-	isNew, err := h.table.put(host)
-	if err != nil {
-		h.full.Do(func() {
-			h.cfg.Logger.Printf("[WARN] tracker: host refused: addr=%q error=%q", host.HostPort(), err)
-		})
-		w.Header().Set("Retry-After", "3")
-		fail(w, http.StatusServiceUnavailable, "full", err.Error())
-		return
-	}
-	if isNew {
-		h.cfg.Logger.Printf("[DEBUG] tracker: host announced: addr=%q roles=%q name=%q", host.HostPort(), host.Roles, host.Name)
-	}
-	h.list(w)
+	return body, true
 }
 
-// source returns the address that a request came from, "" if it has none.
-func source(r *http.Request) string {
+// refuse answers what is wrong with a body.
+func refuse(w http.ResponseWriter, code string, err error) {
+	if errors.Is(err, errNotJSON) {
+		code = "bad_json"
+	}
+	fail(w, http.StatusBadRequest, code, err.Error())
+}
+
+// put adds or renews all for which there is room, or answers that there is not
+// for some.
+func (h *Handler) put(w http.ResponseWriter, all ...*entry) bool {
+	var full error
+	for _, e := range all {
+		isNew, err := h.table.add(e)
+		if err != nil {
+			full = err
+			h.full.Do(func() {
+				h.cfg.Logger.Printf("[WARN] tracker: host refused: addr=%q error=%q", e.host.HostPort(), err)
+			})
+		} else if isNew {
+			h.cfg.Logger.Printf("[DEBUG] tracker: host announced: addr=%q roles=%q name=%q external=%t", e.host.HostPort(), e.host.Roles, e.host.Name, e.host.External)
+		}
+	}
+	if full != nil {
+		w.Header().Set("Retry-After", "3")
+		fail(w, http.StatusServiceUnavailable, "full", full.Error())
+	}
+	return full == nil
+}
+
+// sourceOf returns the address that a request came from, not valid if it has none.
+func sourceOf(r *http.Request) netip.AddrPort {
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return ""
+		return netip.AddrPort{}
 	}
-	return ap.Addr().Unmap().WithZone("").String()
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
 }
 
 // list writes the hosts one by one, so that many requests for a long list do
 // not each hold a copy of it.
 func (h *Handler) list(w http.ResponseWriter) {
-	members := h.cfg.Members()
-	taken := make(map[string]bool, len(members))
-	for i := range members {
-		taken[members[i].HostPort()] = true
-	}
-	announced := h.table.live()
-
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	out := bufio.NewWriter(w)
+	members, taken, announced := h.hosts()
+	out := answer(w)
 	hosts := func(role string) {
 		sep := ""
 		put := func(b []byte) {
@@ -153,7 +194,7 @@ func (h *Handler) list(w http.ResponseWriter) {
 			}
 		}
 		for _, e := range announced {
-			if e.host.is(role) && !taken[e.key] {
+			if e.host.is(role) && !taken[e.host.HostPort()] {
 				put(e.json)
 			}
 		}
@@ -166,16 +207,86 @@ func (h *Handler) list(w http.ResponseWriter) {
 	out.Flush() // an error means that the client has gone
 }
 
+// listServices writes the map of all services, and of those that have gone a
+// short while ago. Of two with one id, a member's is listed, or else the older.
+func (h *Handler) listServices(w http.ResponseWriter) {
+	number := h.farewells.begin()
+	members, taken, announced := h.hosts()
+	var all []service
+	ids := make(map[string]bool)
+	add := func(services []service) {
+		for _, s := range services {
+			if !ids[s.ID] {
+				ids[s.ID] = true
+				all = append(all, s)
+			}
+		}
+	}
+	for i := range members {
+		add(members[i].services())
+	}
+	for _, e := range announced {
+		if e.host.External || !taken[e.key] {
+			add(e.services())
+		}
+	}
+	all = append(all, h.farewells.to(all, number)...)
+
+	out := answer(w)
+	sep := "{"
+	for i := range all {
+		s := &all[i]
+		if len(s.Data) == 0 {
+			s.Data = json.RawMessage("{}")
+		}
+		id, _ := marshal(s.ID) // a string: cannot fail
+		if b, err := marshal(s); err == nil {
+			out.WriteString(sep)
+			out.Write(id)
+			out.WriteString(":")
+			out.Write(b)
+			sep = ","
+		}
+	}
+	if sep == "{" {
+		out.WriteString(sep)
+	}
+	out.WriteString("}\n")
+	out.Flush() // an error means that the client has gone
+}
+
+// hosts returns what is listed, and which addresses are of members.
+func (h *Handler) hosts() (members []Host, taken map[string]bool, announced []*entry) {
+	members = h.cfg.Members()
+	taken = make(map[string]bool, len(members))
+	for i := range members {
+		taken[members[i].HostPort()] = true
+	}
+	return members, taken, h.table.live()
+}
+
+// answer begins an answer in JSON.
+func answer(w http.ResponseWriter) *bufio.Writer {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	return bufio.NewWriter(w)
+}
+
 // encode returns h as JSON, without line end.
 func encode(h *Host) ([]byte, error) {
 	c := *h
 	if len(c.Data) == 0 {
 		c.Data = json.RawMessage("{}")
 	}
+	return marshal(&c)
+}
+
+// marshal returns v as JSON, with data as it came: json.Marshal would escape it.
+func marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false) // data is to come out as it went in
-	if err := enc.Encode(&c); err != nil {
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil

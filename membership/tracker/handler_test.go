@@ -303,7 +303,7 @@ func TestAFullTrackerTakesNoNewHostsUntilSomeExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHandler(Config{})
 		for i := range MaxHosts {
-			if _, err := h.table.put(Host{Addr: fmt.Sprintf("10.1.%d.%d", i>>8, i&255), Port: 1, Roles: []string{Tracker}}); err != nil {
+			if _, err := h.table.add(hostEntry(Host{Addr: fmt.Sprintf("10.1.%d.%d", i>>8, i&255), Port: 1, Roles: []string{Tracker}})); err != nil {
 				t.Fatalf("put of host %d = %v", i, err)
 			}
 		}
@@ -321,7 +321,7 @@ func TestAllDataTogetherIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var tab table
 		put := func(port, dataBytes int) (bool, error) {
-			return tab.put(Host{Addr: "h", Port: port, Data: json.RawMessage(strings.Repeat("1", dataBytes))})
+			return tab.add(hostEntry(Host{Addr: "h", Port: port, Data: json.RawMessage(strings.Repeat("1", dataBytes))}))
 		}
 		for port := range 3 {
 			if _, err := put(port+1, 10); err != nil {

@@ -38,7 +38,8 @@ type Host struct {
 	Roles     []string        `json:"roles,omitempty"`
 	Available bool            `json:"available"`
 	Slots     int             `json:"slots,omitempty"`
-	LastSeen  time.Time       `json:"lastSeen,omitzero"` // when it announced itself, or as the pool has it
+	External  bool            `json:"external,omitempty"` // it announced a service by sc-discovery: no node, not to be joined
+	LastSeen  time.Time       `json:"lastSeen,omitzero"`  // when it announced itself, or as the pool has it
 }
 
 // Hosts is what a tracker answers. A host with both roles is in both lists.

@@ -38,6 +38,7 @@ var wanted = map[string]string{
 	"name":      "a string",
 	"available": "true or false",
 	"slots":     "a whole number",
+	"services":  "a map from id to {id, name, data, available}",
 }
 
 // parseHost reads an announcement. A host that does not say its address has

@@ -11,7 +11,7 @@ import (
 // TTL is how long an announced host lives: 2.5 intervals of 3 s.
 const TTL = 7500 * time.Millisecond
 
-// Limits on all announced hosts together.
+// Limits on all announced hosts together; a service counts as a host.
 const (
 	MaxHosts          = 10_000
 	MaxTotalDataBytes = 64 << 20
@@ -21,24 +21,27 @@ const (
 type table struct {
 	// mu guards the fields below.
 	mu    sync.Mutex
-	byKey map[string]*list.Element // by host:port
+	byKey map[string]*list.Element // by entry.key
 	order list.List                // of *entry, by when they were seen, oldest first
 	data  int                      // bytes of all their data
 }
 
-// entry is an announced host. It is constant.
+// entry is an announced host. It is constant once it is in the table.
 type entry struct {
-	key  string
-	host Host
-	json []byte // host as it is listed
+	key   string // host:port, or of a service "service " and its id
+	host  Host
+	rinfo rinfo  // of a service
+	json  []byte // host as it is listed; set by the table
 }
 
-// put adds or renews a host, seen now. It returns whether the host is new, or
-// an error when there is no room for it.
-func (t *table) put(h Host) (isNew bool, err error) {
+func hostEntry(h Host) *entry { return &entry{key: h.HostPort(), host: h} }
+
+// add adds or renews an entry, seen now. It returns whether it is new, or an
+// error when there is no room for it.
+func (t *table) add(e *entry) (isNew bool, err error) {
+	h := &e.host
 	h.LastSeen = time.Now().UTC()
-	e := &entry{key: h.HostPort(), host: h}
-	if e.json, err = encode(&h); err != nil {
+	if e.json, err = encode(h); err != nil {
 		return false, fmt.Errorf("encode host: %w", err)
 	}
 	t.mu.Lock()
