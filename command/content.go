@@ -52,7 +52,7 @@ func (p *packer) file(path string, inline *[]byte, blob *string) (mode uint32, e
 	case err != nil:
 		return 0, err
 	case st.IsDir():
-		return 0, fmt.Errorf("%s is a directory; want a regular file: pack it into an archive", path)
+		return 0, fmt.Errorf("%s is a directory; want a regular file", path)
 	case !st.Mode().IsRegular():
 		return 0, fmt.Errorf("%s is not a regular file", path)
 	}

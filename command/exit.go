@@ -25,7 +25,7 @@ func exitOne(t *api.TaskStatus) int {
 	if cancelled(t) {
 		return exitCancelled
 	}
-	switch t.Code {
+	switch t.Reason {
 	case tasks.OK:
 		if t.State == tasks.StateDone {
 			return exitOK
@@ -50,7 +50,7 @@ func exitOne(t *api.TaskStatus) int {
 }
 
 func cancelled(t *api.TaskStatus) bool {
-	return t.State == tasks.StateCancelled || t.Code == tasks.Cancelled
+	return t.State == tasks.StateCancelled || t.Reason == tasks.Cancelled
 }
 
 // tally counts how the tasks of a run with several targets ended.
@@ -91,7 +91,7 @@ func how(t *api.TaskStatus) string {
 	if cancelled(t) {
 		return "cancelled"
 	}
-	switch t.Code {
+	switch t.Reason {
 	case tasks.Exit:
 		return "exit " + strconv.Itoa(t.ExitCode)
 	case tasks.Signalled:
@@ -107,7 +107,7 @@ func how(t *api.TaskStatus) string {
 	case tasks.Lost, tasks.Poison:
 		return with("lost while running")
 	}
-	return with(t.Code.String())
+	return with(t.Reason.String())
 }
 
 // signalNames are in the order of their numbers on Linux, from 1.

@@ -15,25 +15,25 @@ func TestExitStatusOfOneTarget(t *testing.T) {
 		how    string
 	}{
 		{"done", api.TaskStatus{State: tasks.StateDone}, 0, ""},
-		{"own status", api.TaskStatus{State: tasks.StateFailed, Code: tasks.Exit, ExitCode: 3, Error: "exit status 3"}, 3, "exit 3"},
-		{"own status 130", api.TaskStatus{State: tasks.StateFailed, Code: tasks.Exit, ExitCode: 130}, 130, "exit 130"},
-		{"status of windows", api.TaskStatus{State: tasks.StateFailed, Code: tasks.Exit, ExitCode: 256}, 255, "exit 256"},
-		{"killed", api.TaskStatus{State: tasks.StateFailed, Code: tasks.Signalled, Signal: "SIGKILL"}, 137, "signal SIGKILL"},
-		{"segfault", api.TaskStatus{State: tasks.StateFailed, Code: tasks.Signalled, Signal: "SIGSEGV"}, 139, "signal SIGSEGV"},
-		{"realtime signal", api.TaskStatus{State: tasks.StateFailed, Code: tasks.Signalled, Signal: "signal 34"}, 162, "signal signal 34"},
-		{"signal nobody knows", api.TaskStatus{State: tasks.StateFailed, Code: tasks.Signalled, Signal: "\x1b"}, 255, `signal \x1b`},
-		{"timeout", api.TaskStatus{State: tasks.StateFailed, Code: tasks.Timeout, Signal: "SIGKILL", Error: "timed out after 1s"}, 124, "timeout: timed out after 1s"},
-		{"not executable", api.TaskStatus{State: tasks.StateFailed, Code: tasks.NotExecutable, ExitCode: 126, Error: "permission denied"}, 126, "exit 126: permission denied"},
-		{"not found", api.TaskStatus{State: tasks.StateFailed, Code: tasks.NotFound, ExitCode: 127}, 127, "exit 127"},
-		{"threw", api.TaskStatus{State: tasks.StateFailed, Code: tasks.Failed, Error: "no"}, 1, "failed: no"},
-		{"panicked", api.TaskStatus{State: tasks.StateFailed, Code: tasks.Panic, Error: "panic: x"}, 1, "panic: x"},
-		{"cancelled", api.TaskStatus{State: tasks.StateCancelled, Code: tasks.Cancelled}, 130, "cancelled"},
-		{"refused", api.TaskStatus{State: tasks.StateFailed, Code: tasks.Refused, Error: "kind git"}, 125, "refused: kind git"},
-		{"no such function", api.TaskStatus{State: tasks.StateFailed, Code: tasks.NoFunction}, 125, "refused"},
-		{"never reached", api.TaskStatus{State: tasks.StateLost, Code: tasks.NeverReached, Error: "never reached: x"}, 125, "never reached: x"},
-		{"lost", api.TaskStatus{State: tasks.StateLost, Code: tasks.Lost}, 125, "lost while running"},
-		{"poison", api.TaskStatus{State: tasks.StateLost, Code: tasks.Poison}, 125, "lost while running"},
-		{"internal", api.TaskStatus{State: tasks.StateFailed, Code: tasks.Internal, Error: "disk\nfull"}, 125, `internal: disk\nfull`},
+		{"own status", api.TaskStatus{State: tasks.StateFailed, Reason: tasks.Exit, ExitCode: 3, Error: "exit status 3"}, 3, "exit 3"},
+		{"own status 130", api.TaskStatus{State: tasks.StateFailed, Reason: tasks.Exit, ExitCode: 130}, 130, "exit 130"},
+		{"status of windows", api.TaskStatus{State: tasks.StateFailed, Reason: tasks.Exit, ExitCode: 256}, 255, "exit 256"},
+		{"killed", api.TaskStatus{State: tasks.StateFailed, Reason: tasks.Signalled, Signal: "SIGKILL"}, 137, "signal SIGKILL"},
+		{"segfault", api.TaskStatus{State: tasks.StateFailed, Reason: tasks.Signalled, Signal: "SIGSEGV"}, 139, "signal SIGSEGV"},
+		{"realtime signal", api.TaskStatus{State: tasks.StateFailed, Reason: tasks.Signalled, Signal: "signal 34"}, 162, "signal signal 34"},
+		{"signal nobody knows", api.TaskStatus{State: tasks.StateFailed, Reason: tasks.Signalled, Signal: "\x1b"}, 255, `signal \x1b`},
+		{"timeout", api.TaskStatus{State: tasks.StateFailed, Reason: tasks.Timeout, Signal: "SIGKILL", Error: "timed out after 1s"}, 124, "timeout: timed out after 1s"},
+		{"not executable", api.TaskStatus{State: tasks.StateFailed, Reason: tasks.NotExecutable, ExitCode: 126, Error: "permission denied"}, 126, "exit 126: permission denied"},
+		{"not found", api.TaskStatus{State: tasks.StateFailed, Reason: tasks.NotFound, ExitCode: 127}, 127, "exit 127"},
+		{"threw", api.TaskStatus{State: tasks.StateFailed, Reason: tasks.Failed, Error: "no"}, 1, "failed: no"},
+		{"panicked", api.TaskStatus{State: tasks.StateFailed, Reason: tasks.Panic, Error: "panic: x"}, 1, "panic: x"},
+		{"cancelled", api.TaskStatus{State: tasks.StateCancelled, Reason: tasks.Cancelled}, 130, "cancelled"},
+		{"refused", api.TaskStatus{State: tasks.StateFailed, Reason: tasks.Refused, Error: "kind git"}, 125, "refused: kind git"},
+		{"no such function", api.TaskStatus{State: tasks.StateFailed, Reason: tasks.NoFunction}, 125, "refused"},
+		{"never reached", api.TaskStatus{State: tasks.StateLost, Reason: tasks.NeverReached, Error: "never reached: x"}, 125, "never reached: x"},
+		{"lost", api.TaskStatus{State: tasks.StateLost, Reason: tasks.Lost}, 125, "lost while running"},
+		{"poison", api.TaskStatus{State: tasks.StateLost, Reason: tasks.Poison}, 125, "lost while running"},
+		{"internal", api.TaskStatus{State: tasks.StateFailed, Reason: tasks.Internal, Error: "disk\nfull"}, 125, `internal: disk\nfull`},
 		{"failed without a reason", api.TaskStatus{State: tasks.StateFailed}, 125, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -49,9 +49,9 @@ func TestExitStatusOfOneTarget(t *testing.T) {
 
 func TestExitStatusOfSeveralTargets(t *testing.T) {
 	good := api.TaskStatus{State: tasks.StateDone}
-	bad := api.TaskStatus{State: tasks.StateFailed, Code: tasks.Exit, ExitCode: 7}
-	gone := api.TaskStatus{State: tasks.StateLost, Code: tasks.Lost}
-	cancelled := api.TaskStatus{State: tasks.StateCancelled, Code: tasks.Cancelled}
+	bad := api.TaskStatus{State: tasks.StateFailed, Reason: tasks.Exit, ExitCode: 7}
+	gone := api.TaskStatus{State: tasks.StateLost, Reason: tasks.Lost}
+	cancelled := api.TaskStatus{State: tasks.StateCancelled, Reason: tasks.Cancelled}
 	for _, c := range []struct {
 		name   string
 		counts map[*api.TaskStatus]int

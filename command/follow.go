@@ -184,7 +184,7 @@ func (f *follower) say(text string) { f.out.to(stderr).WriteString("scagent: " +
 func (f *follower) close() {
 	if !f.several {
 		status := exitOne(f.last)
-		if f.last.Code != tasks.Exit && status != exitOK && (!f.o.quiet || status == exitOwn) {
+		if f.last.Reason != tasks.Exit && status != exitOK && (!f.o.quiet || status == exitOwn) {
 			f.say(f.labels.of(&api.StreamEvent{Result: f.last, Index: f.last.Index}) + ": " + how(f.last))
 		}
 	} else if !f.o.quiet {

@@ -6,10 +6,10 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 
 	"github.com/scagent/scagent/agent/api"
 	"github.com/scagent/scagent/agent/client"
@@ -42,6 +42,14 @@ func (w *fileWriter) write(ctx context.Context, sub string, files []api.OutputSt
 			return fmt.Errorf("write %s: %w", clean(shorten(files[i].Name, 200)), err)
 		}
 	}
+	// Directories last, the deepest first: their modes may forbid to write there.
+	for _, f := range slices.Backward(files) {
+		if f.Type == api.TypeDir {
+			if err := root.Chmod(filepath.FromSlash(path.Join(sub, path.Clean(f.Name))), os.FileMode(f.Mode&0o777)); err != nil {
+				return fmt.Errorf("write %s: %w", clean(shorten(f.Name, 200)), err)
+			}
+		}
+	}
 	return nil
 }
 
@@ -49,13 +57,16 @@ func (w *fileWriter) one(ctx context.Context, root *os.Root, sub string, f *api.
 	if err := tasks.CheckName(f.Name); err != nil {
 		return err
 	}
-	if t := fs.FileMode(f.Mode).Type(); t != 0 {
-		return fmt.Errorf("it is not a regular file, but %s", t)
-	}
 	name := path.Join(sub, path.Clean(f.Name))
 	dir := path.Dir(name)
+	if f.Type == api.TypeDir {
+		return root.MkdirAll(filepath.FromSlash(name), 0o777)
+	}
 	if err := root.MkdirAll(filepath.FromSlash(dir), 0o777); err != nil {
 		return err
+	}
+	if f.Type == api.TypeSymlink {
+		return w.link(root, name, f)
 	}
 	// A file is there whole or not at all.
 	part := filepath.FromSlash(path.Join(dir, ".scagent-"+rand.Text()))
@@ -64,6 +75,16 @@ func (w *fileWriter) one(ctx context.Context, root *os.Root, sub string, f *api.
 		return err
 	}
 	return root.Rename(part, filepath.FromSlash(name))
+}
+
+// link makes a symbolic link, if it leads to what is below the same directory.
+func (w *fileWriter) link(root *os.Root, name string, f *api.OutputStatus) error {
+	target := string(f.ContentBase64)
+	if path.IsAbs(target) || tasks.CheckName(path.Join(path.Dir(path.Clean(f.Name)), target)) != nil {
+		return fmt.Errorf("it is a symbolic link to %s, outside", clean(shorten(target, 200)))
+	}
+	root.Remove(filepath.FromSlash(name)) // an older one; another error is Symlink's
+	return root.Symlink(filepath.FromSlash(target), filepath.FromSlash(name))
 }
 
 func (w *fileWriter) fill(ctx context.Context, root *os.Root, part string, f *api.OutputStatus) (err error) {

@@ -51,6 +51,27 @@ func TestFilesAreWrittenBack(t *testing.T) {
 	}
 }
 
+func TestDirectoriesAndLinksAreWrittenAsTheyWere(t *testing.T) {
+	dir := t.TempDir()
+	w := &fileWriter{client: blobs(t, ""), dir: dir}
+	err := w.write(t.Context(), "n1", []api.OutputStatus{
+		{Name: "d", Type: api.TypeDir, Mode: 0o555}, {Name: "d/empty", Type: api.TypeDir, Mode: 0o700},
+		{Name: "d/f", Mode: 0o640, Size: 1, ContentBase64: []byte("x")}, {Name: "d/l", Type: api.TypeSymlink, ContentBase64: []byte("f")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]os.FileMode{"d": os.ModeDir | 0o555, "d/empty": os.ModeDir | 0o700, "d/f": 0o640} {
+		if st, err := os.Lstat(filepath.Join(dir, "n1", name)); err != nil || st.Mode() != want {
+			t.Errorf("%s: %v, %v, want %v", name, st, err, want)
+		}
+	}
+	if target, err := os.Readlink(filepath.Join(dir, "n1/d/l")); err != nil || target != "f" {
+		t.Errorf("d/l leads to %q, %v, want f", target, err)
+	}
+	os.Chmod(filepath.Join(dir, "n1/d"), 0o755) // so that it can be removed
+}
+
 func TestFilesAreNotWrittenElsewhere(t *testing.T) {
 	base := t.TempDir()
 	dir, outside := filepath.Join(base, "out"), filepath.Join(base, "outside")
@@ -65,7 +86,8 @@ func TestFilesAreNotWrittenElsewhere(t *testing.T) {
 	w := &fileWriter{client: blobs(t, "12345678"), dir: dir}
 	for _, f := range []api.OutputStatus{
 		{Name: "../x"}, {Name: "/x"}, {Name: "a/../../x"}, {Name: ""}, {Name: "."}, {Name: "a\x00b"}, {Name: "link/x"}, {Name: "l\x1b"},
-		{Name: "dir", Mode: uint32(os.ModeDir)}, {Name: "lnk", Mode: uint32(os.ModeSymlink)},
+		{Name: "lnk", Type: api.TypeSymlink, ContentBase64: []byte("/etc")}, {Name: "lnk", Type: api.TypeSymlink, ContentBase64: []byte("../x")},
+		{Name: "../d", Type: api.TypeDir},
 		{Name: "short", Size: 9, Blob: "b"}, {Name: "long", Size: 3, Blob: "b"}, {Name: "lie", Size: 2, ContentBase64: []byte("a")},
 	} {
 		if err := w.write(t.Context(), "", []api.OutputStatus{f}); err == nil || strings.ContainsAny(err.Error(), "\x1b\x00\n") {

@@ -49,10 +49,11 @@ type submitOptions struct {
 	localSet []string // flags of local that were given
 }
 
-// inputFile is a file of -in.
+// inputFile is a file or directory of -in, or what is below one.
 type inputFile struct {
-	path string // here
-	name string // in the work directory
+	path  string // here
+	name  string // in the work directory
+	below bool   // it was found below a directory
 }
 
 // optionFlags are the flags of tasks.Options.

@@ -83,8 +83,8 @@ func TestSubmitTaskFiles(t *testing.T) {
 	for _, c := range []struct{ name, in, want string }{
 		{"a task alone", `{"kind":"function","name":"f","args":[1]}`, `{"kind":"function","name":"f","args":[1]}`},
 		{"the original's github", `{"type":"github","user":"u","repo":"r","cmds":{"pre":[{"cmd":"git","args":["checkout","v1"]}],"cmd":{"cmd":"./x","args":["-p",80]}}}`,
-			`{"kind":"git","argv":["./x","-p","80"],"url":"u/r","pre":[["git","checkout","v1"]]}`},
-		{"the original's function", `{"type":"function","source":"function(a){return a}","args":[1]}`,
+			`{"kind":"git","argv":["./x","-p","80"],"url":"https://github.com/u/r","pre":[["git","checkout","v1"]]}`},
+		{"the original's function", `{"type":"function","func":"function(a){return a}","args":[1]}`,
 			`{"kind":"js","args":[1],"source":"function(a){return a}"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -103,7 +103,7 @@ func TestSubmitTaskFiles(t *testing.T) {
 		`{}`: `want an object with "task" or "kind"`,
 		`{"task":{"kind":"command","argvv":["x"]}}`: `unknown field "argvv"`,
 		`{"type":"perl"}`:             `type is "perl"`,
-		`{"type":"file"}`:             `fileName is missing`,
+		`{"type":"file"}`:             `needs fileName`,
 		`{"kind":"command","argv":1}`: "argv",
 		`{"type":"github","user":"u","repo":"r","cmds":{"cmd":{"cmd":"x","args":[{}]}}}`: "neither a string nor a number",
 	} {
@@ -114,7 +114,6 @@ func TestSubmitTaskFiles(t *testing.T) {
 }
 
 func TestSubmitRefusesBadArguments(t *testing.T) {
-	dir := t.TempDir()
 	for _, c := range []struct {
 		args string
 		want string
@@ -147,7 +146,6 @@ func TestSubmitRefusesBadArguments(t *testing.T) {
 		{"-in f:../x x", `the file name "../x" leaves the work directory`},
 		{"-in f:/x x", "leaves the work directory"},
 		{"-in a/f -in b/f x", `the name "f" is there twice`},
-		{"-in " + dir + " x", "is a directory"},
 		{"-in /dev/null x", "is not a regular file"},
 		{"-in /nowhere/f x", "no such file"},
 		{"-file /nowhere/f", "-file: open /nowhere/f"},
@@ -209,5 +207,29 @@ func TestLargeContentsAreUploaded(t *testing.T) {
 	}
 	if r.Task.StdinBlob != "ccc" || r.Task.StdinBase64 != nil {
 		t.Errorf("stdin: blob %q, inline %v; want the blob ccc", r.Task.StdinBlob, r.Task.StdinBase64 != nil)
+	}
+}
+
+func TestDirectoryOfInIsWalked(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	for _, err := range []error{os.MkdirAll(filepath.Join(dir, "empty"), 0o755), os.WriteFile(filepath.Join(dir, "f"), []byte("x"), 0o640), os.Symlink("f", filepath.Join(dir, "l"))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	o, err := parseSubmit([]string{"-in", dir + ":in", "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := o.request(strings.NewReader(""), newPacker())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, in := range r.Task.Inputs {
+		got = append(got, fmt.Sprintf("%s %s %o %s", in.Name, in.Type, in.Mode, in.ContentBase64))
+	}
+	if want := "in dir 755 |in/empty dir 755 |in/f  640 x|in/l symlink 0 f"; strings.Join(got, "|") != want {
+		t.Errorf("inputs = %q, want %q", strings.Join(got, "|"), want)
 	}
 }

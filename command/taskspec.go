@@ -79,13 +79,19 @@ func (o *submitOptions) with(t *api.TaskSpec, stdin io.Reader, p *packer) error 
 		t.Dir = o.dir
 	}
 	t.Outputs = append(t.Outputs, o.outputs...)
+	var files []inputFile
+	for _, in := range o.inputs {
+		below, err := in.walk()
+		if err != nil {
+			return fmt.Errorf("-in: %w", err)
+		}
+		files = append(files, below...)
+	}
 	first := len(t.Inputs)
-	t.Inputs = append(t.Inputs, make([]api.InputSpec, len(o.inputs))...)
-	for i, in := range o.inputs {
-		spec := &t.Inputs[first+i] // the slice does not grow any more: p keeps pointers into it
-		spec.Name = in.name
-		var err error
-		if spec.Mode, err = p.file(in.path, &spec.ContentBase64, &spec.Blob); err != nil {
+	t.Inputs = append(t.Inputs, make([]api.InputSpec, len(files))...)
+	for i := range files {
+		// The slice does not grow any more: p keeps pointers into it.
+		if err := files[i].pack(&t.Inputs[first+i], p); err != nil {
 			return fmt.Errorf("-in: %w", err)
 		}
 	}

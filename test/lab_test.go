@@ -182,3 +182,11 @@ func (l *lab) read(name string) []string {
 	}
 	return lines
 }
+
+// remove removes a file of the lab's directory.
+func (l *lab) remove(name string) {
+	l.t.Helper()
+	if err := os.Remove(filepath.Join(l.dir, name)); err != nil {
+		l.t.Fatal(err)
+	}
+}

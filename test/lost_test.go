@@ -175,11 +175,11 @@ func TestATerminatedAgentDrainsAndLeaves(t *testing.T) {
 	l.starts(t, 1)
 	begin := time.Now()
 	ws[0].signal(syscall.SIGTERM)
-	eventually(t, patience, "new tasks go elsewhere", func() (bool, any) {
+	took := eventually(t, patience, "new tasks go elsewhere", func() (bool, any) {
 		r := master.call("submit", "-dry-run", "-all", "true")
-		t.Log(r.stdout)
-		return !strings.Contains(r.stdout, "w1    yes"), r
+		return !strings.Contains(r.stdout, "w1    yes") && strings.Contains(r.stdout, "w2    yes"), r
 	})
+	t.Logf("new tasks go elsewhere after %s", took.Round(time.Millisecond))
 	l.file("go", "")
 	p.await().want(t, 0, "done\n")
 	if r := ws[0].await(); r.status != 0 {

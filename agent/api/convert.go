@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +18,13 @@ import (
 
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/blob"
+	"github.com/scagent/scagent/tasks/original"
+)
+
+// What an input or output is, when it is no regular file.
+const (
+	TypeDir     = "dir"
+	TypeSymlink = "symlink"
 )
 
 const (
@@ -113,9 +123,70 @@ func (c *converter) task(t *TaskSpec) (tasks.Task, error) {
 		if err != nil {
 			return out, err
 		}
-		out.Inputs = append(out.Inputs, tasks.Input{Name: in.Name, Mode: in.Mode, Content: *content})
+		mode := in.Mode
+		switch in.Type {
+		case "":
+		case TypeDir:
+			mode |= uint32(fs.ModeDir)
+		case TypeSymlink:
+			mode |= uint32(fs.ModeSymlink)
+		default:
+			return out, badTask("%stype is %.40q; want %s or %s, or nothing for a file", at, in.Type, TypeDir, TypeSymlink)
+		}
+		out.Inputs = append(out.Inputs, tasks.Input{Name: in.Name, Mode: mode, Content: *content})
 	}
 	return out, nil
+}
+
+// SpecOf returns the spec of a task that names no blobs.
+func SpecOf(t *tasks.Task) TaskSpec {
+	s := TaskSpec{
+		Kind: t.Kind, Argv: t.Argv, Shell: t.Shell, Name: t.Name, Args: t.Args, Interpreter: t.Interpreter,
+		URL: t.URL, Ref: t.Ref, Pre: t.Pre, Post: t.Post, Source: t.Source, Env: t.Env, Dir: t.Dir, Outputs: t.Outputs,
+	}
+	if t.Content != nil {
+		s.ContentBase64 = t.Content.Inline
+	}
+	if t.Stdin != nil {
+		s.StdinBase64 = &t.Stdin.Inline
+	}
+	for i := range t.Inputs {
+		in := &t.Inputs[i]
+		s.Inputs = append(s.Inputs, InputSpec{Name: in.Name, Mode: in.Mode & uint32(fs.ModePerm), Type: fileType(in.Mode), ContentBase64: in.Inline})
+	}
+	return s
+}
+
+// originalRequest reads a request whose task is one of the original's task
+// objects, or reports that it is none. A file in it is read here, so its name
+// must be absolute.
+func originalRequest(body []byte, req *SubmitRequest) (bool, error) {
+	var form struct {
+		Task json.RawMessage `json:"task"`
+	}
+	if json.Unmarshal(body, &form) != nil || !original.Is(form.Task) {
+		return false, nil
+	}
+	var rest struct {
+		Task    struct{}     `json:"task"`
+		Target  tasks.Target `json:"target"`
+		Options OptionsSpec  `json:"options"`
+	}
+	if err := unmarshal(body, &rest, "task"); err != nil {
+		return true, err
+	}
+	task, err := original.Task(form.Task, func(name string) (tasks.Content, error) {
+		if !filepath.IsAbs(name) {
+			return tasks.Content{}, fmt.Errorf("fileName is %.200q; want an absolute path here", name)
+		}
+		b, err := os.ReadFile(name)
+		if err == nil && len(b) > maxTaskBody {
+			err = fmt.Errorf("%s has %d bytes, at most %d; send it as a task of kind file with a blob", name, len(b), maxTaskBody)
+		}
+		return tasks.Content{Inline: b}, err
+	})
+	*req = SubmitRequest{Task: SpecOf(&task), Target: rest.Target, Options: rest.Options}
+	return true, err
 }
 
 // content makes a content of one of two fields.

@@ -30,6 +30,11 @@ func decode(w http.ResponseWriter, r *http.Request, limit int64, v any, free ...
 	if err != nil {
 		return err
 	}
+	return unmarshalBody(body, v, free...)
+}
+
+// unmarshalBody is decode for a body that has been read.
+func unmarshalBody(body []byte, v any, free ...string) error {
 	if len(body) == 0 {
 		return badRequest("the body is empty; want JSON")
 	}

@@ -159,7 +159,7 @@ func TestRunOfSeveral(t *testing.T) {
 		t.Fatalf("run is %+v", rs)
 	}
 	for i, st := range rs.Tasks {
-		if st.Index != i || st.State != tasks.StateFailed || st.ExitCode != 3 || st.Code != tasks.Exit || st.Error != "exit status 3" {
+		if st.Index != i || st.State != tasks.StateFailed || st.ExitCode != 3 || st.Reason != tasks.Exit || st.Error != "exit status 3" {
 			t.Errorf("task %d is %+v; want exit status 3", i, st)
 		}
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"time"
 	"unicode/utf8"
 
@@ -26,9 +27,23 @@ func StatusOf(r *tasks.Result) TaskStatus {
 	}
 	for i := range r.Outputs {
 		o := &r.Outputs[i]
-		s.Outputs = append(s.Outputs, OutputStatus{Name: o.Name, Mode: o.Mode, Size: o.Len(), ContentBase64: o.Inline, Blob: o.Blob})
+		s.Outputs = append(s.Outputs, OutputStatus{Name: o.Name, Mode: o.Mode & uint32(fs.ModePerm), Type: fileType(o.Mode), Size: o.Len(), ContentBase64: o.Inline, Blob: o.Blob})
+	}
+	for _, st := range r.Steps {
+		s.Steps = append(s.Steps, StepStatus{Stage: st.Stage, Command: st.Command, ExitCode: st.Exit, Signal: st.Signal})
 	}
 	return s
+}
+
+// fileType returns the word for what a mode says, empty for a regular file.
+func fileType(mode uint32) string {
+	switch fs.FileMode(mode).Type() {
+	case fs.ModeDir:
+		return TypeDir
+	case fs.ModeSymlink:
+		return TypeSymlink
+	}
+	return ""
 }
 
 // BriefOf is StatusOf without output, result and files: what lists and events show.
@@ -40,8 +55,8 @@ func BriefOf(r *tasks.Result) TaskStatus {
 	return TaskStatus{
 		ID: r.ID, Run: r.Run, Index: r.Index,
 		Worker: r.Worker, WorkerID: r.WorkerID,
-		Kind: r.Kind, State: r.State, Code: r.Code,
-		ExitCode: r.Exit, Signal: r.Signal,
+		Kind: r.Kind, State: r.State, Reason: r.Code,
+		ExitCode: r.Exit, Code: r.Exit, Signal: r.Signal,
 		StdoutCutBytes: r.StdoutCut, StderrCutBytes: r.StderrCut,
 		Error: r.Text, Attempt: r.Attempt,
 		QueuedAt: timeOf(r.QueuedAt), StartedAt: timeOf(r.Started), FinishedAt: timeOf(finished),

@@ -87,6 +87,7 @@ type InputSpec struct {
 	ContentBase64 []byte `json:"content_base64,omitzero"`
 	Blob          string `json:"blob,omitempty"`
 	Mode          uint32 `json:"mode,omitempty"` // decimal permission bits; absent: 0644
+	Type          string `json:"type,omitempty"` // dir, or symlink, whose content is its target; absent: a file
 }
 
 // OptionsSpec are options in JSON; what is absent has its default.
@@ -124,8 +125,9 @@ type TaskStatus struct {
 	WorkerID       string          `json:"worker_id"`
 	Kind           tasks.Kind      `json:"kind"`
 	State          tasks.State     `json:"state"`
-	Code           tasks.Code      `json:"code"` // a stable word: "", exit, signal, timeout, …
+	Reason         tasks.Code      `json:"reason"` // a stable word: "", exit, signal, timeout, …
 	ExitCode       int             `json:"exit_code"`
+	Code           int             `json:"code"` // the original's word for exit_code
 	Signal         string          `json:"signal"`
 	Stdout         *string         `json:"stdout,omitempty"`
 	StdoutBase64   []byte          `json:"stdout_base64,omitempty"`
@@ -143,12 +145,22 @@ type TaskStatus struct {
 	SystemSeconds  float64         `json:"system_seconds"`
 	MaxRSSBytes    int64           `json:"max_rss_bytes"`
 	Outputs        []OutputStatus  `json:"outputs,omitempty"`
+	Steps          []StepStatus    `json:"steps,omitempty"` // of a git task
+}
+
+// StepStatus is one of the commands of a git task.
+type StepStatus struct {
+	Stage    string `json:"stage"` // pre, cmd or post
+	Command  string `json:"command"`
+	ExitCode int    `json:"exit_code"`
+	Signal   string `json:"signal"`
 }
 
 // OutputStatus is a file that a task left behind.
 type OutputStatus struct {
 	Name          string `json:"name"`
-	Mode          uint32 `json:"mode"`
+	Mode          uint32 `json:"mode"`           // permission bits
+	Type          string `json:"type,omitempty"` // as InputSpec.Type
 	Size          int64  `json:"size"`
 	ContentBase64 []byte `json:"content_base64,omitempty"`
 	Blob          string `json:"blob,omitempty"`

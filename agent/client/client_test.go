@@ -246,7 +246,7 @@ func TestRunsAndTasks(t *testing.T) {
 		if rs, err = c.RunTasks(t.Context(), id); err != nil || len(rs.Tasks) != 1 || rs.Tasks[0].ID != id || rs.Run != sub.Run {
 			t.Errorf("RunTasks(task) = %+v, %v", rs, err)
 		}
-		if st, err := c.Task(t.Context(), id); err != nil || st.ID != id || st.Code != tasks.Exit {
+		if st, err := c.Task(t.Context(), id); err != nil || st.ID != id || st.Reason != tasks.Exit {
 			t.Errorf("Task = %+v, %v", st, err)
 		}
 		if _, err := c.Task(t.Context(), sub.Run); !errors.Is(err, tasks.ErrUnknown) || !strings.Contains(err.Error(), "a run of 2 tasks") {

@@ -41,7 +41,7 @@ const (
 	headerBytes = 24 // all before the length of the address
 )
 
-// MaxBytes is the largest datagram that is sent or looked at.
+// MaxBytes is the largest announcement that is sent or looked at.
 const MaxBytes = 512
 
 // Limits of the texts in an announcement, in bytes.

@@ -51,6 +51,17 @@ type Config struct {
 	// 2 s, before it reports. It is called as Known is. nil: no delay.
 	Members func() int
 
+	// Services returns what this node shows of itself to hosts that speak only
+	// sc-discovery, while there are any; see the package comment. It is called
+	// as Known is; what it returns is not changed. nil: the node does not show
+	// itself. With Keys it is not called.
+	Services func() []Service
+	// OnExternals is told when something has changed in Externals, which is its
+	// argument. Calls come from one goroutine, not OnStranger's, one at a time,
+	// ten a second at most. Close waits for the call, so it must not call Close.
+	// nil: nobody is told.
+	OnExternals func([]External)
+
 	// Network is where announcements travel. nil: Multicast().
 	Network Network
 	// Interfaces are the only ones to use, by name. None: all.
@@ -78,7 +89,7 @@ type Heard struct {
 // holds in the order of the fields.
 type Stats struct {
 	Sent       uint64 // announcements, each on all interfaces
-	SendErrors uint64 // announcements that went out on no interface
+	SendErrors uint64 // announcements and maps that went out on no interface
 	Received   uint64 // datagrams, copies from several interfaces included
 	OffLink    uint64 // dropped: passed a router, or came from an address that is not on the link
 	Malformed  uint64 // dropped: not an announcement, or one with impossible fields
@@ -90,8 +101,10 @@ type Stats struct {
 	NoAddress  uint64 // dropped: says nowhere to reach the node from here
 	Replayed   uint64 // dropped: sequence number heard already, or an older boot
 	Pool       uint64 // of members of the pool
-	Limited    uint64 // dropped: too many strangers, or OnStranger too slow
+	Limited    uint64 // dropped: too many strangers, maps or externals, or OnStranger too slow
 	Strangers  uint64 // reported to OnStranger
+	Maps       uint64 // maps of services that were read, ours included
+	MapsSent   uint64 // maps of services, each on all interfaces
 }
 
 // Beacon announces a node and hears others. Its methods may be called from any
@@ -100,9 +113,11 @@ type Beacon struct {
 	cfg   Config         // constant
 	codec codec          // constant
 	done  chan struct{}  // closed by Close
-	wg    sync.WaitGroup // run and report
+	wg    sync.WaitGroup // run, report and reportExternals
 	news  chan Heard     // from run to report; full: dropped and counted
 	moved chan struct{}  // cap 1, full: run knows already that addr changed
+
+	externals externals
 
 	// mu guards the fields below. It is not held over I/O or callbacks.
 	mu      sync.Mutex
@@ -146,12 +161,13 @@ func New(cfg Config) (*Beacon, error) {
 		return nil, fmt.Errorf("beacon: %w", err)
 	}
 	return &Beacon{
-		cfg:   cfg,
-		codec: c,
-		done:  make(chan struct{}),
-		news:  make(chan Heard, maxWaiting),
-		moved: make(chan struct{}, 1),
-		addr:  cfg.Addr,
+		cfg:       cfg,
+		codec:     c,
+		done:      make(chan struct{}),
+		news:      make(chan Heard, maxWaiting),
+		moved:     make(chan struct{}, 1),
+		externals: externals{changed: make(chan struct{}, 1), byID: make(map[string]*external)},
+		addr:      cfg.Addr,
 	}, nil
 }
 
@@ -191,12 +207,15 @@ func (b *Beacon) Start(ctx context.Context) error {
 	}
 	b.wg.Go(func() { b.run(conn) })
 	b.wg.Go(b.report)
+	if b.cfg.OnExternals != nil {
+		b.wg.Go(b.reportExternals)
+	}
 	b.mu.Unlock()
 	return nil
 }
 
-// Close leaves the group and waits for what Start started, a call of OnStranger
-// included. It may be called twice, or before Start.
+// Close leaves the group and waits for what Start started, calls of OnStranger
+// and OnExternals included. It may be called twice, or before Start.
 func (b *Beacon) Close() error {
 	b.mu.Lock()
 	if !b.closed {
@@ -266,9 +285,11 @@ func (b *Beacon) run(conn Conn) {
 		silent bool
 		speak  = time.NewTimer(burst[0])
 		tell   = time.NewTimer(time.Hour) // when a stranger is due
+		maps   = newMapTimes()
 	)
 	defer speak.Stop()
 	defer tell.Stop()
+	defer maps.stop()
 	for {
 		select {
 		case <-b.done:
@@ -292,11 +313,20 @@ func (b *Beacon) run(conn Conn) {
 			case hello:
 				step = len(burst)
 				speak.Reset(rand.N(maxAnswer))
+			case reader:
+				maps.heard()
+				maps.follow(b.externals.expire())
 			}
 			ear.arm(tell)
 		case <-tell.C:
 			ear.tellDue()
 			ear.arm(tell)
+		case <-maps.speak.C:
+			if maps.next() {
+				b.sendMap(conn)
+			}
+		case <-maps.expire.C:
+			maps.follow(b.externals.expire())
 		}
 	}
 }

@@ -11,7 +11,7 @@
 // interface that is up and can multicast, and over IPv4 on the loopback
 // interface, so that agents on a host without any network find each other.
 // There is one socket per interface and family, bound to the group's address,
-// which therefore receives nothing but announcements. Interfaces are looked at
+// which therefore receives nothing but what is sent to the group. Interfaces are looked at
 // every few seconds, and sockets follow. Where a socket cannot be bound to a
 // group (windows), a beacon sends but does not hear: agents elsewhere find it.
 //
@@ -32,6 +32,28 @@
 // before the pool has noticed that it was gone, one of them answers within half
 // a second, and the node learns of its pool.
 //
+// # Other hosts
+//
+// sc-discovery, the library of supercluster, announces on the same group and
+// port, with JSON: a map from id to {id, name, data, available}, sent by each
+// host for itself every 3 s, and valid for 7.5 s. A beacon without Keys reads
+// these maps, and Externals lists what they say. That is all it leads to: such
+// a host is no stranger, and nobody joins it. An id belongs to the address that
+// it was first heard from, until it is silent. At most 1,000 services are kept,
+// and 1,000 maps a second read.
+//
+// The other way round, a node sends such a map of its Services, one for each
+// role, with the id ROLE:NODE and the key scagent, by which other nodes know to
+// ignore it. It does so in the first 10 s after its start, and for a minute
+// after it heard the map of such a host, an empty one included, which is what a
+// host sends that only listens. So a network without such hosts stays quiet; one
+// with them carries a small datagram of each node every 3 s. A map is at most
+// 1,400 bytes, and goes without data where that does not fit. Where a beacon
+// cannot hear, others see its services for 17 s.
+//
+// On one host with an agent, such a program must set SO_REUSEADDR as said above:
+// reuseAddr in Node.js.
+//
 // # Strangers
 //
 // All members of a pool hear a newcomer at the same time. So that they do not
@@ -51,4 +73,8 @@
 // with a TTL other than 255 has passed a router and is dropped (RFC 5082), and
 // so is one that names an address which is neither on the link nor its sender's.
 // With Keys every announcement carries a MAC, and others are dropped.
+//
+// Maps of services come with any TTL, because sc-discovery sends them with 1;
+// they must come from an address on the link. Whoever is there can list what it
+// likes and make all nodes send maps for a minute.
 package beacon

@@ -57,7 +57,7 @@ func (x *externals) hear(all []External, from netip.Addr) bool {
 	now := time.Now()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	room := true
+	room, changed := true, false
 	for _, e := range all {
 		e.Addr = netip.AddrPortFrom(from, portOf(e.Data))
 		old := x.byID[e.ID]
@@ -68,9 +68,12 @@ func (x *externals) hear(all []External, from netip.Addr) bool {
 			room = false
 			continue
 		case old == nil || !old.same(&e):
-			x.change()
+			changed = true
 		}
 		x.byID[e.ID] = &external{External: e, until: now.Add(mapTTL)}
+	}
+	if changed {
+		x.change()
 	}
 	return room
 }
@@ -90,14 +93,17 @@ func (x *externals) expire() (next time.Time) {
 	now := time.Now()
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	before := len(x.byID)
 	for id, e := range x.byID {
 		switch {
 		case !now.Before(e.until):
 			delete(x.byID, id)
-			x.change()
 		case next.IsZero() || e.until.Before(next):
 			next = e.until
 		}
+	}
+	if len(x.byID) < before {
+		x.change()
 	}
 	return next
 }

@@ -27,6 +27,7 @@ type ear struct {
 	onLink   func(netip.Addr) bool
 	nodes    map[string]*last // by node id; at most maxRemembered
 	limit    *rate.Limiter    // of reports
+	maps     *rate.Limiter    // of maps that are read
 	waiting  []waiting        // at most maxWaiting
 	conflict bool             // logged already
 }
@@ -51,6 +52,7 @@ func newEar(b *Beacon, onLink func(netip.Addr) bool) *ear {
 		onLink: onLink,
 		nodes:  make(map[string]*last),
 		limit:  rate.NewLimiter(strangersPerSecond, strangersPerSecond),
+		maps:   rate.NewLimiter(mapsPerSecond, mapsPerSecond),
 	}
 }
 
@@ -61,6 +63,7 @@ const (
 	nothing heard = iota // not of our pool
 	pool                 // a member of our pool has spoken for it
 	hello                // a member of our pool, as we see it, may not know of us
+	reader               // an sc-discovery host, which reads maps of services
 )
 
 // hear takes in a datagram.
@@ -69,6 +72,9 @@ func (e *ear) hear(p Packet) heard {
 	b.count(&b.stats.Received)
 	trusted := b.codec.signed()
 	p.From = p.From.Unmap()
+	if !trusted && isMap(p.Data) {
+		return e.hearMap(p)
+	}
 	if p.TTL != 0 && p.TTL != 255 || !trusted && !e.near(p.From) {
 		b.count(&b.stats.OffLink)
 		return nothing
@@ -125,6 +131,33 @@ func (e *ear) hear(p Packet) heard {
 		return hello
 	}
 	return pool
+}
+
+// hearMap takes in a map of services. sc-discovery sends it with TTL 1, so that
+// only its source can say whether it is from the link.
+func (e *ear) hearMap(p Packet) heard {
+	b := e.b
+	if !e.near(p.From) {
+		b.count(&b.stats.OffLink)
+		return nothing
+	}
+	if !e.maps.Allow() {
+		b.count(&b.stats.Limited)
+		return nothing
+	}
+	all, external, err := decodeMap(p.Data)
+	if err != nil {
+		b.count(&b.stats.Malformed)
+		return nothing
+	}
+	b.count(&b.stats.Maps)
+	if !external {
+		return nothing
+	}
+	if !b.externals.hear(all, p.From) {
+		b.count(&b.stats.Limited)
+	}
+	return reader
 }
 
 // near reports whether an address is on the link.

@@ -29,7 +29,11 @@ const (
 
 // Multicast returns the machine's network. Its Open does not fail: what cannot
 // be used now is tried again every 3 s.
-func Multicast() Network { return multicast{port: Port} }
+func Multicast() Network { return MulticastPort(Port) }
+
+// MulticastPort returns the machine's network as Multicast does, on another UDP
+// port than Port: nodes on different ports do not hear each other.
+func MulticastPort(port uint16) Network { return multicast{port: port} }
 
 type multicast struct{ port uint16 }
 
@@ -240,7 +244,7 @@ func (c *multicastConn) warn(what string, err error) {
 
 // read hands on what arrives at s until it is closed.
 func (c *multicastConn) read(s *socket) {
-	buf := make([]byte, MaxBytes+1)
+	buf := make([]byte, MaxMapBytes+1)
 	for {
 		n, from, ttl, err := s.receive(buf)
 		if err != nil {
@@ -249,6 +253,9 @@ func (c *multicastConn) read(s *socket) {
 		}
 		if !from.IsValid() {
 			continue
+		}
+		if !isMap(buf[:n]) {
+			n = min(n, MaxBytes+1)
 		}
 		p := Packet{Data: slices.Clone(buf[:n]), From: from, TTL: ttl, Local: c.view.Load().local(from)}
 		select {

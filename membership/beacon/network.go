@@ -36,7 +36,7 @@ type Conn interface {
 
 // Packet is a datagram that was sent to the group.
 type Packet struct {
-	Data  []byte // not to be changed; longer than MaxBytes when it was cut there
+	Data  []byte // not to be changed; one byte longer than MaxBytes, or of a map of services MaxMapBytes, when it was cut there
 	From  netip.Addr
 	TTL   int  // TTL or hop limit at arrival; 0: not known
 	Local bool // it was sent by this host

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -20,14 +19,6 @@ import (
 
 // MaxMapBytes is the largest map of services that is looked at.
 const MaxMapBytes = 8 << 10
-
-// The times of sc-discovery.
-const (
-	mapEvery     = 3 * time.Second
-	mapTTL       = 7500 * time.Millisecond // of what a map says
-	mapsAtStart  = 10 * time.Second        // sent for so long, so that there is an answer to hear
-	mapsPerHeard = time.Minute             // sent for so long after a map of another host
-)
 
 const (
 	maxSentMapBytes = 1400 // travels in one piece

@@ -96,7 +96,7 @@ func (c *conn) Send(b []byte) error {
 	if !n.nodes[c] {
 		return net.ErrClosed
 	}
-	if len(b) > beacon.MaxBytes {
+	if len(b) > beacon.MaxMapBytes {
 		return errors.New("datagram is too long")
 	}
 	n.sent++

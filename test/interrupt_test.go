@@ -1,0 +1,111 @@
+//go:build linux
+
+package test
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestInterruptReachesTheTask(t *testing.T) {
+	t.Parallel()
+	master, _ := workers(t, 2)
+	t.Run("once", func(t *testing.T) {
+		p := master.begin("submit", "-shell", `trap 'echo interrupted; exit 3' INT; echo ready; while :; do sleep 0.05; done`)
+		p.out.await(t, "ready")
+		p.signal(syscall.SIGINT)
+		p.await().want(t, 130, "ready\ninterrupted\n")
+	})
+	t.Run("several targets", func(t *testing.T) {
+		p := master.begin("submit", "-all", "-shell", `trap 'echo interrupted; exit 3' INT; echo ready; while :; do sleep 0.05; done`)
+		p.out.await(t, "w1: ready")
+		p.out.await(t, "w2: ready")
+		p.signal(syscall.SIGINT)
+		r := p.await()
+		if r.status != 130 || strings.Count(r.stdout, ": interrupted\n") != 2 {
+			t.Errorf("%s\nwant status 130, and both interrupted", r)
+		}
+	})
+	t.Run("twice, a task that does not listen", func(t *testing.T) {
+		p := master.begin("submit", "-shell", `trap '' INT TERM; echo $$; exec 2>/dev/null; while :; do sleep 0.05; done`)
+		pid := p.out.await(t)
+		p.signal(syscall.SIGINT)
+		p.err.await(t, "once more to kill")
+		begin := time.Now()
+		p.signal(syscall.SIGINT)
+		if r := p.await(); r.status != 130 {
+			t.Errorf("%s\nwant status 130", r)
+		}
+		within(t, "submit ends after the second ^C", p.ended.Sub(begin), time.Second)
+		eventually(t, 2*time.Second, "the task is gone", func() (bool, any) { return gone(pid), pid })
+	})
+	t.Run("before there is a worker", func(t *testing.T) {
+		p := master.begin("submit", "-where", "data.never", "true")
+		eventually(t, patience, "the agent has the task", func() (bool, any) {
+			out := master.call("info", "-json").ok(t)
+			return strings.Contains(out, `"tasks_waiting":1`) || p.cmd.ProcessState == nil && time.Since(p.started) > 500*time.Millisecond, out
+		})
+		begin := time.Now()
+		p.signal(syscall.SIGINT)
+		if r := p.await(); r.status != 130 {
+			t.Errorf("%s\nwant status 130", r)
+		}
+		within(t, "submit ends", p.ended.Sub(begin), time.Second)
+	})
+}
+
+// TestCancelEndsTheWholeTree has a task that leaves children behind: of its
+// group, of a session of their own, and ones that do not listen to SIGTERM.
+func TestCancelEndsTheWholeTree(t *testing.T) {
+	t.Parallel()
+	master, _ := workers(t, 1)
+	l := master.host.lab
+	const tree = `echo $SCAGENT_TASK_ID; trap '' TERM; sleep 1000 & echo $! >> pids
+		setsid sh -c 'trap "" TERM INT HUP; echo $$ >> pids; while :; do sleep 0.05; done' &
+		setsid setsid sh -c 'echo $$ >> pids; exec sleep 1000' &
+		echo $$ >> pids; trap - TERM; wait`
+	pids := func() []string {
+		var pids []string
+		eventually(t, patience, "the tree has grown", func() (bool, any) {
+			pids = l.read("pids")
+			return len(pids) == 4, pids
+		})
+		return pids
+	}
+	dead := func(pids []string) {
+		eventually(t, 2*time.Second, "nothing of the tree is left", func() (bool, any) {
+			var left []string
+			for _, p := range pids {
+				if !gone(p) {
+					left = append(left, p)
+				}
+			}
+			return len(left) == 0, left
+		})
+		l.remove("pids")
+	}
+	t.Run("cancel", func(t *testing.T) {
+		p := master.begin("submit", "-dir", l.dir, "-shell", tree)
+		ps := pids()
+		id := p.out.await(t)
+		begin := time.Now()
+		master.call("cancel", id).want(t, 0, "")
+		p.await().want(t, 130, id+"\n")
+		t.Logf("submit ends %s after cancel", p.ended.Sub(begin).Round(time.Millisecond))
+		dead(ps)
+	})
+	t.Run("timeout", func(t *testing.T) {
+		p := master.begin("submit", "-timeout", "500ms", "-dir", l.dir, "-shell", tree)
+		ps := pids()
+		p.await().want(t, 124, p.out.await(t)+"\n")
+		dead(ps)
+	})
+	t.Run("the end of the task itself", func(t *testing.T) {
+		p := master.begin("submit", "-dir", l.dir, "-shell", strings.Replace(tree, "trap - TERM; wait", "while test $(wc -l < pids) -lt 4; do sleep 0.05; done", 1))
+		ps := pids()
+		p.await().want(t, 0, p.out.await(t)+"\n")
+		dead(ps)
+	})
+}

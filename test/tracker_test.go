@@ -1,0 +1,122 @@
+//go:build linux
+
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// hostList is what a tracker answers.
+type hostList struct {
+	Masters, Workers []struct {
+		Addr string          `json:"addr"`
+		Port int             `json:"port"`
+		Data json.RawMessage `json:"data"`
+		Name string          `json:"name"`
+	}
+}
+
+func (l *hostList) masters() (s []string) {
+	for _, h := range l.Masters {
+		s = append(s, fmt.Sprintf("%s:%d %s", h.Addr, h.Port, h.Data))
+	}
+	slices.Sort(s)
+	return s
+}
+
+func (l *hostList) workers() (s []string) {
+	for _, h := range l.Workers {
+		s = append(s, fmt.Sprintf("%s:%d %s", h.Addr, h.Port, h.Data))
+	}
+	slices.Sort(s)
+	return s
+}
+
+func TestATrackerAnswersPlainHTTP(t *testing.T) {
+	t.Parallel()
+	need(t, "curl")
+	l := newLab(t)
+	hosts := l.hosts(4)
+	tracker := hosts[0].agent("-name", "t", "-role", "tracker")
+	both := hosts[1].agent("-name", "both", "-data", `{"gpu":"a100"}`)
+	worker := hosts[2].agent("-name", "worker", "-role", "worker", "-bind", "10.77.0.3:5000", "-data", "[1]")
+	assemble(t, patience, tracker, both, worker)
+	plain := hosts[3] // without an agent
+	const url = "http://10.77.0.1:44201/hostsAvailable"
+
+	wantMasters := []string{`10.77.0.2:44201 {"gpu":"a100"}`}
+	wantWorkers := []string{`10.77.0.2:44201 {"gpu":"a100"}`, `10.77.0.3:5000 [1]`}
+	check := func(t *testing.T, text string) {
+		t.Helper()
+		list := decode[hostList](t, text)
+		if !slices.Equal(list.masters(), wantMasters) || !slices.Equal(list.workers(), wantWorkers) {
+			t.Errorf("the tracker answers %s\nwant masters %q, workers %q", text, wantMasters, wantWorkers)
+		}
+	}
+	t.Run("curl", func(t *testing.T) { check(t, plain.sh("curl -sS -f "+url).ok(t)) })
+	t.Run("HTTP/1.0", func(t *testing.T) {
+		var answer []byte
+		var err error
+		plain.inside(func() {
+			var c net.Conn
+			if c, err = net.DialTimeout("tcp", "10.77.0.1:44201", patience); err != nil {
+				return
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(patience))
+			io.WriteString(c, "GET /hostsAvailable HTTP/1.0\r\n\r\n")
+			answer, err = io.ReadAll(c)
+		})
+		head, body, _ := strings.Cut(string(answer), "\r\n\r\n")
+		if err != nil || !strings.HasPrefix(head, "HTTP/1.0 200 ") && !strings.HasPrefix(head, "HTTP/1.1 200 ") {
+			t.Fatalf("the answer is %q, %v", answer, err)
+		}
+		check(t, body)
+	})
+	t.Run("a worker out of use is not listed", func(t *testing.T) {
+		worker.call("available", "off").want(t, 0, "")
+		wantWorkers := wantWorkers[:1]
+		eventually(t, patience, "the worker is not listed", func() (bool, any) {
+			list := decode[hostList](t, plain.sh("curl -sS -f "+url).ok(t))
+			return slices.Equal(list.workers(), wantWorkers), list.workers()
+		})
+		worker.call("available", "on").want(t, 0, "")
+		eventually(t, patience, "the worker is listed again", func() (bool, any) {
+			list := decode[hostList](t, plain.sh("curl -sS -f "+url).ok(t))
+			return len(list.Workers) == 2, list.workers()
+		})
+	})
+	t.Run("who announces itself is listed for others", func(t *testing.T) {
+		posted := plain.sh(`curl -sS -f -d '{"addr":"10.77.0.4","port":9000,"role":"worker","data":{"x":1}}' ` + url).ok(t)
+		wantWorkers = append(wantWorkers, `10.77.0.4:9000 {"x":1}`)
+		check(t, posted)
+		check(t, hosts[1].sh("curl -sS -f "+url).ok(t))
+		if m := both.members(); !slices.ContainsFunc(m, func(m member) bool { return m.Addr == "10.77.0.4" && m.Status == "external" }) {
+			t.Logf("members of another agent do not have it: %v", m)
+		}
+		wantWorkers = wantWorkers[:2]
+		took := eventually(t, 15*time.Second, "it is gone when it does not announce itself again", func() (bool, any) {
+			out := plain.sh("curl -sS -f " + url).ok(t)
+			return !strings.Contains(out, "10.77.0.4"), out
+		})
+		within(t, "an announcement is forgotten", took, 9*time.Second)
+	})
+	t.Run("what is no announcement is refused", func(t *testing.T) {
+		for _, body := range []string{"{", "[]", `{"addr":"10.77.0.4","port":0,"role":"worker"}`, `{"addr":"10.77.0.4","port":9000,"role":"king"}`, strings.Repeat(" ", 200<<10)} {
+			cmd := plain.command("curl", "-sS", "-w", " %{http_code}", "--data-binary", "@-", url)
+			cmd.Stdin = strings.NewReader(body)
+			out := start(t, cmd).await().ok(t)
+			if !strings.Contains(out, `"error":{"code":"`) || !strings.Contains(out, " 4") {
+				t.Errorf("the tracker answers %.50q with %s", body, out)
+			}
+		}
+		check(t, plain.sh("curl -sS -f "+url).ok(t))
+	})
+}
