@@ -71,7 +71,8 @@ func apiMember(m *membership.Member) api.Member {
 	return am
 }
 
-// hosts are the members as a tracker lists them.
+// hosts are the members as a tracker lists them: workers that want no tasks are
+// not among its workers.
 func (a *Agent) hosts() []tracker.Host {
 	var hs []tracker.Host
 	for _, m := range a.pool.Members() {
@@ -81,9 +82,13 @@ func (a *Agent) hosts() []tracker.Host {
 		h := tracker.Host{ID: m.ID, Name: m.Name, Addr: m.AddrPort.Addr().String(), Port: int(m.AddrPort.Port()), Data: m.Document.Data,
 			Available: m.Available, Slots: m.Slots}
 		for _, r := range m.Roles {
-			h.Roles = append(h.Roles, string(r))
+			if r != membership.RoleWorker || m.Available {
+				h.Roles = append(h.Roles, string(r))
+			}
 		}
-		hs = append(hs, h)
+		if len(h.Roles) > 0 {
+			hs = append(hs, h)
+		}
 	}
 	return hs
 }

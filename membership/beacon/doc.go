@@ -11,9 +11,10 @@
 // interface that is up and can multicast, and over IPv4 on the loopback
 // interface, so that agents on a host without any network find each other.
 // There is one socket per interface and family, bound to the group's address,
-// which therefore receives nothing but what is sent to the group. Interfaces are looked at
-// every few seconds, and sockets follow. Where a socket cannot be bound to a
-// group (windows), a beacon sends but does not hear: agents elsewhere find it.
+// which therefore receives nothing but what is sent to the group. Interfaces are
+// looked at every few seconds, and sockets follow. Where a socket cannot be bound
+// to a group (windows), a beacon sends but does not hear: agents elsewhere find
+// it.
 //
 // Any other socket of the host on UDP port 44201 that is bound to the wildcard
 // address must have SO_REUSEADDR set, or the kernel refuses one of the two; and
@@ -49,7 +50,7 @@
 // host sends that only listens. So a network without such hosts stays quiet; one
 // with them carries a small datagram of each node every 3 s. A map is at most
 // 1,400 bytes, and goes without data where that does not fit. Where a beacon
-// cannot hear, others see its services for 17 s.
+// cannot hear, others see its services for its first 17 s.
 //
 // On one host with an agent, such a program must set SO_REUSEADDR as said above:
 // reuseAddr in Node.js.
