@@ -23,11 +23,12 @@ type agent struct {
 
 // launch starts an agent without waiting until it is up.
 func (h *host) launch(args ...string) *agent {
-	h.lab.t.Helper()
+	t := h.lab.t
+	t.Helper()
 	a := &agent{process: h.start(append([]string{"agent"}, args...)...), host: h}
-	h.lab.t.Cleanup(func() {
-		if h.lab.t.Failed() {
-			h.lab.t.Logf("agent %s %q wrote:\n%s", a.name, args, a.err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("agent %s %q wrote:\n%s", a.name, args, a.err)
 		}
 	})
 	return a
@@ -43,11 +44,11 @@ var upLine = regexp.MustCompile(`^scagent: agent "([^"]*)" is up at (\S+) as .* 
 
 // up waits for the line that an agent prints when it is up.
 func (a *agent) up() *agent {
-	a.t.Helper()
-	line := a.err.await(a.t, " is up at ")
+	a.host.lab.t.Helper()
+	line := a.err.await(a.host.lab.t, " is up at ")
 	m := upLine.FindStringSubmatch(line)
 	if m == nil {
-		a.t.Fatalf("an agent printed %q; want %s", line, upLine)
+		a.host.lab.t.Fatalf("an agent printed %q; want %s", line, upLine)
 	}
 	a.name, a.addr, a.socket = m[1], m[2], m[3]
 	return a
@@ -55,13 +56,13 @@ func (a *agent) up() *agent {
 
 // call runs a command of the program that talks to this agent.
 func (a *agent) call(command string, args ...string) *result {
-	a.t.Helper()
+	a.host.lab.t.Helper()
 	return a.begin(command, args...).await()
 }
 
 // begin starts a command that talks to this agent.
 func (a *agent) begin(command string, args ...string) *process {
-	a.t.Helper()
+	a.host.lab.t.Helper()
 	return a.host.start(append([]string{command, "-addr", "unix://" + a.socket}, args...)...)
 }
 
@@ -116,13 +117,13 @@ func decode[T any](t testing.TB, text string) T {
 
 // members returns the members as the agent sees them.
 func (a *agent) members() []member {
-	a.t.Helper()
-	return decode[[]member](a.t, a.call("members", "-json").ok(a.t))
+	a.host.lab.t.Helper()
+	return decode[[]member](a.host.lab.t, a.call("members", "-json").ok(a.host.lab.t))
 }
 
 // member returns a member by its name; its zero value if there is none.
 func (a *agent) member(name string) member {
-	a.t.Helper()
+	a.host.lab.t.Helper()
 	for _, m := range a.members() {
 		if m.Name == name {
 			return m

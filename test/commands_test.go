@@ -58,18 +58,18 @@ func TestDetachedTasksAreFollowedByTheirID(t *testing.T) {
 	}
 
 	run := strings.TrimSuffix(master.call("submit", "-detach", "-all", "sleep", "60").ok(t), "\n")
-	eventually(t, patience, "both tasks run", func() (bool, any) {
-		out := master.call("status", run).ok(t)
-		return strings.Count(out, "running") == 2, out
-	})
+	both := func(state string) func() (bool, any) {
+		return func() (bool, any) {
+			r := decode[struct{ Tasks []status }](t, master.call("status", "-json", run).ok(t))
+			return len(r.Tasks) == 2 && r.Tasks[0].State == state && r.Tasks[1].State == state, r
+		}
+	}
+	eventually(t, patience, "both tasks run", both("running"))
 	r := master.call("cancel", run)
 	if r.want(t, 0, ""); !strings.Contains(r.stderr, "2") {
 		t.Errorf("%s\nwant it to say that 2 were cancelled", r)
 	}
-	eventually(t, patience, "both are cancelled", func() (bool, any) {
-		out := master.call("status", run).ok(t)
-		return strings.Count(out, "cancelled") == 2, out
-	})
+	eventually(t, patience, "both are cancelled", both("cancelled"))
 	master.call("status", "nonsense").complains(t, 2, "nonsense")
 	unknown := "a" + id[1:len(id)-1] + "a"
 	master.call("status", unknown).complains(t, 1, unknown)

@@ -18,7 +18,7 @@ func TestDataSetAtRunTimeIsUsedByQueriesElsewhere(t *testing.T) {
 	assemble(t, patience, a, b)
 	a.call("submit", "-where", `data.rack == 7 and data.zone == "x"`, "--", "echo", "hi").want(t, 0, "b: hi\n")
 
-	t.Run("100 KiB", func(t *testing.T) {
+	l.run(t, "100 KiB", func(t *testing.T) {
 		doc := fmt.Sprintf(`{"filler":%q,"deep":{"list":[1,{"flag":true}]}}`, strings.Repeat("x", 100<<10))
 		path := l.file("data.json", doc)
 		begin := time.Now()
@@ -33,7 +33,7 @@ func TestDataSetAtRunTimeIsUsedByQueriesElsewhere(t *testing.T) {
 		}
 		a.call("submit", "-where", "data.rack == 7", "-wait-workers", "100ms", "true").complains(t, 125, "2 have no data.rack")
 	})
-	t.Run("1 MiB is refused", func(t *testing.T) {
+	l.run(t, "1 MiB is refused", func(t *testing.T) {
 		before := b.call("data").ok(t)
 		path := l.file("big.json", `{"filler":"`+strings.Repeat("x", 1<<20-100)+`"}`) // below the limit of the command itself
 		b.call("data", "@"+path).complains(t, 1, "262144")
@@ -44,7 +44,7 @@ func TestDataSetAtRunTimeIsUsedByQueriesElsewhere(t *testing.T) {
 			t.Errorf("%s\nwant a failure, and the data unchanged", r)
 		}
 	})
-	t.Run("keys", func(t *testing.T) {
+	l.run(t, "keys", func(t *testing.T) {
 		b.call("data", `{"a":1}`).want(t, 0, "")
 		b.call("data", "b=two", `c=[3]`).want(t, 0, "")
 		b.call("data").want(t, 0, `{"a":1,"b":"two","c":[3]}`+"\n")
@@ -52,7 +52,7 @@ func TestDataSetAtRunTimeIsUsedByQueriesElsewhere(t *testing.T) {
 		b.call("data", "@/nowhere/at/all").complains(t, 2, "/nowhere/at/all")
 		b.call("data").want(t, 0, `{"a":1,"b":"two","c":[3]}`+"\n")
 	})
-	t.Run("any JSON is data", func(t *testing.T) {
+	l.run(t, "any JSON is data", func(t *testing.T) {
 		for _, v := range []string{`"text"`, `3`, `[1,2]`, `true`, `9007199254740993`, `null`} {
 			b.call("data", v).want(t, 0, "")
 			b.call("data").want(t, 0, v+"\n")

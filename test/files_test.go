@@ -29,26 +29,26 @@ func TestFilesGoAlongAndComeBackByteForByte(t *testing.T) {
 	l.file("a.bin", small)
 	l.file("b.bin", large)
 
-	t.Run("one target", func(t *testing.T) {
+	l.run(t, "one target", func(t *testing.T) {
 		out := filepath.Join(l.dir, "one")
 		r := master.call("submit", "-in", l.dir+"/a.bin", "-in", l.dir+"/b.bin:sub/c.bin", "-out", "*.out", "-out", "d/*", "-out-dir", out,
 			"-shell", "cp a.bin x.out; mkdir d; cp sub/c.bin d/y; : > empty.out; echo not me > z.txt; sha256sum a.bin sub/c.bin")
 		r.want(t, 0, fmt.Sprintf("%x  a.bin\n%x  sub/c.bin\n", sha256.Sum256([]byte(small)), sha256.Sum256([]byte(large))))
 		wantFiles(t, out, map[string]string{"x.out": small, "d/y": large, "empty.out": ""})
 	})
-	t.Run("several targets", func(t *testing.T) {
+	l.run(t, "several targets", func(t *testing.T) {
 		out := filepath.Join(l.dir, "several")
 		master.call("submit", "-all", "-in", l.dir+"/b.bin", "-out", "*.out", "-out-dir", out, "-shell", "cp b.bin x.out; echo $SCAGENT_NODE > name.out").want(t, 0, "")
 		wantFiles(t, out, map[string]string{"w1/x.out": large, "w1/name.out": "w1\n", "w2/x.out": large, "w2/name.out": "w2\n"})
 	})
-	t.Run("stdin", func(t *testing.T) {
+	l.run(t, "stdin", func(t *testing.T) {
 		for _, in := range []string{"", small, large} {
 			cmd := master.host.command(binary(t), "submit", "-addr", "unix://"+master.socket, "-stdin", "--", "cat")
 			cmd.Stdin = strings.NewReader(in)
 			start(t, cmd).await().want(t, 0, in)
 		}
 	})
-	t.Run("stdin is empty unless sent", func(t *testing.T) {
+	l.run(t, "stdin is empty unless sent", func(t *testing.T) {
 		cmd := master.host.command(binary(t), "submit", "-addr", "unix://"+master.socket, "--", "wc", "-c")
 		cmd.Stdin = strings.NewReader("not for you")
 		start(t, cmd).await().want(t, 0, "0\n")
@@ -115,7 +115,7 @@ func TestATaskHasACleanEnvironmentAndAFreshDirectory(t *testing.T) {
 		t.Errorf("%s\nwant a directory besides %s, with nothing to see in it, of mode 700", r, dir)
 	}
 	h.sh("ls -A "+filepath.Dir(dir)).want(t, 0, "") // removed before the result is told
-	t.Run("dir", func(t *testing.T) {
+	h.lab.run(t, "dir", func(t *testing.T) {
 		a.call("submit", "-dir", h.lab.dir, "-shell", `pwd; test "$SCAGENT_WORKDIR" != "$PWD"`).want(t, 0, h.lab.dir+"\n")
 		if _, err := os.Stat(h.lab.dir); err != nil {
 			t.Errorf("the directory of -dir: %v", err)

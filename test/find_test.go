@@ -53,7 +53,7 @@ func TestThreeHosts(t *testing.T) {
 		t.Errorf("the agents are %q, want %q", names, want)
 	}
 
-	t.Run("submit -all", func(t *testing.T) {
+	l.run(t, "submit -all", func(t *testing.T) {
 		r := host1.scagent("submit", "-all", "--", "hostname")
 		lines := strings.Split(strings.TrimSuffix(r.ok(t), "\n"), "\n")
 		slices.Sort(lines)
@@ -65,13 +65,13 @@ func TestThreeHosts(t *testing.T) {
 			t.Errorf("submit -all printed %q, want %q", lines, want)
 		}
 	})
-	t.Run("submit df -h", func(t *testing.T) {
+	l.run(t, "submit df -h", func(t *testing.T) {
 		out := host1.scagent("submit", "df", "-h").ok(t)
 		if !strings.HasPrefix(out, "Filesystem") {
 			t.Errorf("submit df -h printed %q", out)
 		}
 	})
-	t.Run("where", func(t *testing.T) {
+	l.run(t, "where", func(t *testing.T) {
 		hosts[1].scagent("data", "gpu=a100").want(t, 0, "")
 		where := fmt.Sprintf(`data.gpu == "a100" and facts.cpus >= %d`, runtime.NumCPU())
 		hosts[2].scagent("submit", "-where", where, "--", "sh", "-c", "echo $SCAGENT_NODE").
@@ -79,11 +79,11 @@ func TestThreeHosts(t *testing.T) {
 		hosts[2].scagent("submit", "-where", fmt.Sprintf(`data.gpu == "a100" and facts.cpus > %d`, runtime.NumCPU()), "-wait-workers", "100ms", "true").
 			complains(t, 125, "no worker matches", "1 has", "facts.cpus", "2 have no data.gpu")
 	})
-	t.Run("on", func(t *testing.T) {
+	l.run(t, "on", func(t *testing.T) {
 		host1.scagent("submit", "-on", agents[2].name, "--", "sh", "-c", "echo $SCAGENT_NODE").want(t, 0, agents[2].name+"\n")
 		host1.scagent("submit", "-on", "nobody", "-wait-workers", "100ms", "true").complains(t, 125, `"nobody"`)
 	})
-	t.Run("dry-run", func(t *testing.T) {
+	l.run(t, "dry-run", func(t *testing.T) {
 		mark := l.dir + "/dry"
 		out := host1.scagent("submit", "-dry-run", "-where", `data.gpu == "a100"`, "--", "touch", mark).ok(t)
 		for line := range strings.Lines(out) {

@@ -183,7 +183,7 @@ func start(t testing.TB, cmd *exec.Cmd) *process {
 	if cmd.Stderr == nil {
 		cmd.Stderr = p.err
 	}
-	cmd.WaitDelay = 5 * time.Second // for those to whom it left its output
+	cmd.WaitDelay = 5 * time.Second          // for those to whom it left its output
 	cmd.SysProcAttr = &syscall.SysProcAttr{} // not Pdeathsig: it strikes when the thread that forked ends
 	processes.use(cmd.SysProcAttr)
 	p.started = time.Now()

@@ -12,13 +12,13 @@ import (
 func TestInterruptReachesTheTask(t *testing.T) {
 	t.Parallel()
 	master, _ := workers(t, 2)
-	t.Run("once", func(t *testing.T) {
+	master.host.lab.run(t, "once", func(t *testing.T) {
 		p := master.begin("submit", "-shell", `trap 'echo interrupted; exit 3' INT; echo ready; while :; do sleep 0.05; done`)
 		p.out.await(t, "ready")
 		p.signal(syscall.SIGINT)
 		p.await().want(t, 130, "ready\ninterrupted\n")
 	})
-	t.Run("several targets", func(t *testing.T) {
+	master.host.lab.run(t, "several targets", func(t *testing.T) {
 		p := master.begin("submit", "-all", "-shell", `trap 'echo interrupted; exit 3' INT; echo ready; while :; do sleep 0.05; done`)
 		p.out.await(t, "w1: ready")
 		p.out.await(t, "w2: ready")
@@ -28,7 +28,7 @@ func TestInterruptReachesTheTask(t *testing.T) {
 			t.Errorf("%s\nwant status 130, and both interrupted", r)
 		}
 	})
-	t.Run("twice, a task that does not listen", func(t *testing.T) {
+	master.host.lab.run(t, "twice, a task that does not listen", func(t *testing.T) {
 		p := master.begin("submit", "-shell", `trap '' INT TERM; echo $$; exec 2>/dev/null; while :; do sleep 0.05; done`)
 		pid := p.out.await(t)
 		p.signal(syscall.SIGINT)
@@ -41,7 +41,7 @@ func TestInterruptReachesTheTask(t *testing.T) {
 		within(t, "submit ends after the second ^C", p.ended.Sub(begin), time.Second)
 		eventually(t, 2*time.Second, "the task is gone", func() (bool, any) { return gone(pid), pid })
 	})
-	t.Run("before there is a worker", func(t *testing.T) {
+	master.host.lab.run(t, "before there is a worker", func(t *testing.T) {
 		p := master.begin("submit", "-where", "data.never", "true")
 		eventually(t, patience, "the agent has the task", func() (bool, any) {
 			out := master.call("info", "-json").ok(t)
@@ -86,7 +86,7 @@ func TestCancelEndsTheWholeTree(t *testing.T) {
 		})
 		l.remove("pids")
 	}
-	t.Run("cancel", func(t *testing.T) {
+	master.host.lab.run(t, "cancel", func(t *testing.T) {
 		p := master.begin("submit", "-dir", l.dir, "-shell", tree)
 		ps := pids()
 		id := p.out.await(t)
@@ -96,13 +96,13 @@ func TestCancelEndsTheWholeTree(t *testing.T) {
 		t.Logf("submit ends %s after cancel", p.ended.Sub(begin).Round(time.Millisecond))
 		dead(ps)
 	})
-	t.Run("timeout", func(t *testing.T) {
+	master.host.lab.run(t, "timeout", func(t *testing.T) {
 		p := master.begin("submit", "-timeout", "500ms", "-dir", l.dir, "-shell", tree)
 		ps := pids()
 		p.await().want(t, 124, p.out.await(t)+"\n")
 		dead(ps)
 	})
-	t.Run("the end of the task itself", func(t *testing.T) {
+	master.host.lab.run(t, "the end of the task itself", func(t *testing.T) {
 		p := master.begin("submit", "-dir", l.dir, "-shell", strings.Replace(tree, "trap - TERM; wait", "while test $(wc -l < pids) -lt 4; do sleep 0.05; done", 1))
 		ps := pids()
 		p.await().want(t, 0, p.out.await(t)+"\n")

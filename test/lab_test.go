@@ -17,9 +17,9 @@ import (
 
 // lab is a set of hosts.
 type lab struct {
-	t      testing.TB
-	dir    string // files that all hosts see
-	mounts int    // pid that keeps /run and /var/lib of all hosts; 0: each has its own
+	t      testing.TB // the test, or the subtest that runs
+	dir    string     // files that all hosts see
+	mounts int        // pid that keeps /run and /var/lib of all hosts; 0: each has its own
 }
 
 // host is a network namespace, and a mount namespace with its own /run and
@@ -37,6 +37,18 @@ func newLab(t testing.TB) *lab {
 	t.Helper()
 	need(t, "ip", "unshare", "nsenter", "mount")
 	return &lab{t: t, dir: t.TempDir()}
+}
+
+// run runs a subtest: what happens in the lab meanwhile is about it, and
+// processes that it starts end with it.
+func (l *lab) run(t *testing.T, name string, f func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		outer := l.t
+		l.t = t
+		defer func() { l.t = outer }()
+		f(t)
+	})
 }
 
 const (

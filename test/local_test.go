@@ -18,36 +18,36 @@ func TestWithoutAnAgentACommandIsAMasterForAMoment(t *testing.T) {
 	h := hosts[2]
 
 	// First: a pool goes on talking for a while to an address that has left it.
-	t.Run("by an address where nobody is", func(t *testing.T) {
+	l.run(t, "by an address where nobody is", func(t *testing.T) {
 		h.scagent("submit", "-no-multicast", "-join", "10.77.0.9", "-wait-workers", "300ms", "true").complains(t, 125, "10.77.0.9")
 	})
-	t.Run("by multicast", func(t *testing.T) {
+	l.run(t, "by multicast", func(t *testing.T) {
 		r := h.scagent("submit", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
 		if r.want(t, 7, "out\n"); r.stderr != "err\n" {
 			t.Errorf("%s\nwant stderr %q", r, "err\n")
 		}
 		t.Logf("one task took %s", r.took)
 	})
-	t.Run("on all", func(t *testing.T) {
+	l.run(t, "on all", func(t *testing.T) {
 		r := h.scagent("submit", "-all", "--", "echo", "hi")
 		if got := sortLines(r.ok(t)); got != "w1: hi\nw2: hi\n" {
 			t.Error(r)
 		}
 		t.Logf("a task on all took %s", r.took)
 	})
-	t.Run("by an address", func(t *testing.T) {
+	l.run(t, "by an address", func(t *testing.T) {
 		h.scagent("submit", "-no-multicast", "-join", "10.77.0.1", "-on", "w2", "--", "echo", "hi").want(t, 0, "hi\n")
 	})
-	t.Run("files", func(t *testing.T) {
+	l.run(t, "files", func(t *testing.T) {
 		large := noise(1 << 20)
 		l.file("in", large)
 		h.scagent("submit", "-in", l.dir+"/in", "-out", "out", "-out-dir", l.dir+"/back", "--", "cp", "in", "out").want(t, 0, "")
 		wantFiles(t, l.dir+"/back", map[string]string{"out": large})
 	})
-	t.Run("what must outlive the command is refused", func(t *testing.T) {
+	l.run(t, "what must outlive the command is refused", func(t *testing.T) {
 		h.scagent("submit", "-detach", "true").complains(t, 125, "-detach", "scagent agent -role master")
 	})
-	t.Run("members", func(t *testing.T) {
+	l.run(t, "members", func(t *testing.T) {
 		live := alive(decode[[]member](t, h.scagent("members", "-json").ok(t)))
 		names := map[string]bool{}
 		for _, m := range live {
@@ -57,10 +57,10 @@ func TestWithoutAnAgentACommandIsAMasterForAMoment(t *testing.T) {
 			t.Errorf("members without an agent are %v", live)
 		}
 	})
-	t.Run("a command that needs an agent", func(t *testing.T) {
+	l.run(t, "a command that needs an agent", func(t *testing.T) {
 		h.scagent("info").complains(t, 1, "scagent agent")
 	})
-	t.Run("it has left", func(t *testing.T) {
+	l.run(t, "it has left", func(t *testing.T) {
 		eventually(t, patience, "the commands have left", func() (bool, any) {
 			ms := w1.members()
 			return len(alive(ms)) == 2 && !slices.ContainsFunc(ms, func(m member) bool { return m.Status == "failed" || m.Status == "suspect" }), ms

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -46,12 +47,16 @@ func TestNoiseDoesNothingButCount(t *testing.T) {
 		}
 		for range connections {
 			c, err := net.DialTimeout("tcp", "10.77.0.1:44201", patience)
+			if errors.Is(err, syscall.ECONNRESET) {
+				refused++ // more at once than a stranger may have
+				continue
+			}
 			if failed = err; err != nil {
 				return
 			}
 			c.SetDeadline(time.Now().Add(patience))
 			if _, err := c.Write(bytes(300)); err != nil {
-				refused++ // it was closed before
+				refused++
 			}
 			c.Close()
 		}
@@ -71,14 +76,17 @@ func TestNoiseDoesNothingButCount(t *testing.T) {
 	if got := sortLines(b.call("submit", "-all", "--", "echo", "hi").ok(t)); got != "a: hi\nb: hi\n" {
 		t.Errorf("after the noise submit -all prints %q", got)
 	}
-	after, grown := counters(), map[string]uint64{}
+	after, grown, counted := counters(), map[string]uint64{}, uint64(0)
 	for k, v := range after {
 		if v > before[k] {
 			grown[k] = v - before[k]
+			if strings.Contains(k, "refused") || strings.Contains(k, "bad") {
+				counted += grown[k]
+			}
 		}
 	}
-	t.Logf("%d of %d connections were closed before they had written; counters grew by %v", refused, connections, grown)
-	if grown["gossip_messages_bad"]+grown["beacon_refused"]+grown["beacon_strangers"]+grown["port_packets_dropped"] < packets/10 {
+	t.Logf("%d of %d connections were refused; counters grew by %v", refused, connections, grown)
+	if counted < packets/2 {
 		t.Errorf("%d packets of noise were hardly counted: %v", packets, grown)
 	}
 }

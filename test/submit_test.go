@@ -45,7 +45,7 @@ func TestSubmitEndsAsItsTaskDoes(t *testing.T) {
 		{"several that fail", []string{"-all", "-shell", `test $SCAGENT_NODE = w2 && exit 0; test $SCAGENT_NODE = w1 && exit 4; kill -9 $$`}, 2, "", "=scagent: w1: exit 4\nscagent: w3: signal SIGKILL\n"},
 		{"n of them", []string{"-n", "2", "-prefer", `name != "w1"`, "-shell", "exit 1"}, 2, "", "=scagent: w2: exit 1\nscagent: w3: exit 1\n"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		master.host.lab.run(t, c.name, func(t *testing.T) {
 			r := master.call("submit", c.args...)
 			stdout := sortLines(r.stdout)
 			if strings.HasSuffix(c.name, "folded") {

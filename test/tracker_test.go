@@ -61,8 +61,8 @@ func TestATrackerAnswersPlainHTTP(t *testing.T) {
 			t.Errorf("the tracker answers %s\nwant masters %q, workers %q", text, wantMasters, wantWorkers)
 		}
 	}
-	t.Run("curl", func(t *testing.T) { check(t, plain.sh("curl -sS -f "+url).ok(t)) })
-	t.Run("HTTP/1.0", func(t *testing.T) {
+	l.run(t, "curl", func(t *testing.T) { check(t, plain.sh("curl -sS -f "+url).ok(t)) })
+	l.run(t, "HTTP/1.0", func(t *testing.T) {
 		var answer []byte
 		var err error
 		plain.inside(func() {
@@ -81,7 +81,7 @@ func TestATrackerAnswersPlainHTTP(t *testing.T) {
 		}
 		check(t, body)
 	})
-	t.Run("a worker out of use is listed as not available", func(t *testing.T) {
+	l.run(t, "a worker out of use is listed as not available", func(t *testing.T) {
 		available := func() (s []bool) {
 			for _, h := range decode[hostList](t, plain.sh("curl -sS -f "+url).ok(t)).Workers {
 				if h.Name == "worker" {
@@ -98,7 +98,7 @@ func TestATrackerAnswersPlainHTTP(t *testing.T) {
 			})
 		}
 	})
-	t.Run("who announces itself is listed for others", func(t *testing.T) {
+	l.run(t, "who announces itself is listed for others", func(t *testing.T) {
 		posted := plain.sh(`curl -sS -f -d '{"addr":"10.77.0.4","port":9000,"role":"worker","data":{"x":1}}' ` + url).ok(t)
 		wantWorkers = append(wantWorkers, `10.77.0.4:9000 {"x":1}`)
 		check(t, posted)
@@ -110,7 +110,7 @@ func TestATrackerAnswersPlainHTTP(t *testing.T) {
 		})
 		within(t, "an announcement is forgotten", took, 9*time.Second)
 	})
-	t.Run("what is no announcement is refused", func(t *testing.T) {
+	l.run(t, "what is no announcement is refused", func(t *testing.T) {
 		for _, body := range []string{"{", "[]", `{"addr":"10.77.0.4","port":0,"role":"worker"}`, `{"addr":"10.77.0.4","port":9000,"role":"king"}`, strings.Repeat(" ", 200<<10)} {
 			cmd := plain.command("curl", "-sS", "-w", " %{http_code}", "--data-binary", "@-", url)
 			cmd.Stdin = strings.NewReader(body)
