@@ -12,13 +12,14 @@ import (
 func TestInterruptReachesTheTask(t *testing.T) {
 	t.Parallel()
 	master, _ := workers(t, 2)
-	master.host.lab.run(t, "once", func(t *testing.T) {
+	l := master.host.lab
+	l.run(t, "once", func(t *testing.T) {
 		p := master.begin("submit", "-shell", `trap 'echo interrupted; exit 3' INT; echo ready; while :; do sleep 0.05; done`)
 		p.out.await(t, "ready")
 		p.signal(syscall.SIGINT)
 		p.await().want(t, 130, "ready\ninterrupted\n")
 	})
-	master.host.lab.run(t, "several targets", func(t *testing.T) {
+	l.run(t, "several targets", func(t *testing.T) {
 		p := master.begin("submit", "-all", "-shell", `trap 'echo interrupted; exit 3' INT; echo ready; while :; do sleep 0.05; done`)
 		p.out.await(t, "w1: ready")
 		p.out.await(t, "w2: ready")
@@ -28,7 +29,7 @@ func TestInterruptReachesTheTask(t *testing.T) {
 			t.Errorf("%s\nwant status 130, and both interrupted", r)
 		}
 	})
-	master.host.lab.run(t, "twice, a task that does not listen", func(t *testing.T) {
+	l.run(t, "twice, a task that does not listen", func(t *testing.T) {
 		p := master.begin("submit", "-shell", `trap '' INT TERM; echo $$; exec 2>/dev/null; while :; do sleep 0.05; done`)
 		pid := p.out.await(t)
 		p.signal(syscall.SIGINT)
@@ -41,7 +42,7 @@ func TestInterruptReachesTheTask(t *testing.T) {
 		within(t, "submit ends after the second ^C", p.ended.Sub(begin), time.Second)
 		eventually(t, 2*time.Second, "the task is gone", func() (bool, any) { return gone(pid), pid })
 	})
-	master.host.lab.run(t, "before there is a worker", func(t *testing.T) {
+	l.run(t, "before there is a worker", func(t *testing.T) {
 		p := master.begin("submit", "-where", "data.never", "true")
 		eventually(t, patience, "the agent has the task", func() (bool, any) {
 			out := master.call("info", "-json").ok(t)
@@ -56,56 +57,88 @@ func TestInterruptReachesTheTask(t *testing.T) {
 	})
 }
 
-// TestCancelEndsTheWholeTree has a task that leaves children behind: of its
-// group, of a session of their own, and ones that do not listen to SIGTERM.
+// tree is a task that has children: of its group, of a session of their own,
+// without parents, and ones that do not listen to signals. It prints its id, and
+// writes the pids of all four into a file. Then it goes on with what follows it.
+const tree = `echo $SCAGENT_TASK_ID; trap '' TERM; sleep 1000 & echo $! >> pids
+	setsid sh -c 'trap "" TERM INT HUP; echo $$ >> pids; while :; do sleep 0.05; done' &
+	setsid setsid sh -c 'echo $$ >> pids; exec sleep 1000' &
+	echo $$ >> pids; trap - TERM; `
+
+// tree waits until the tree has grown, and returns its pids.
+func (l *lab) tree() (pids []string) {
+	l.t.Helper()
+	eventually(l.t, patience, "the tree has grown", func() (bool, any) {
+		pids = l.read("pids")
+		return len(pids) == 4, pids
+	})
+	return pids
+}
+
+// dead waits until nothing is left of a tree.
+func (l *lab) dead(pids []string) {
+	l.t.Helper()
+	eventually(l.t, 2*time.Second, "nothing of the tree is left", func() (bool, any) {
+		left := alivePids(pids)
+		return len(left) == 0, left
+	})
+	l.remove("pids")
+}
+
+func alivePids(pids []string) (left []string) {
+	for _, p := range pids {
+		if !gone(p) {
+			left = append(left, p)
+		}
+	}
+	return left
+}
+
 func TestCancelEndsTheWholeTree(t *testing.T) {
 	t.Parallel()
 	master, _ := workers(t, 1)
 	l := master.host.lab
-	const tree = `echo $SCAGENT_TASK_ID; trap '' TERM; sleep 1000 & echo $! >> pids
-		setsid sh -c 'trap "" TERM INT HUP; echo $$ >> pids; while :; do sleep 0.05; done' &
-		setsid setsid sh -c 'echo $$ >> pids; exec sleep 1000' &
-		echo $$ >> pids; trap - TERM; wait`
-	pids := func() []string {
-		var pids []string
-		eventually(t, patience, "the tree has grown", func() (bool, any) {
-			pids = l.read("pids")
-			return len(pids) == 4, pids
-		})
-		return pids
-	}
-	dead := func(pids []string) {
-		eventually(t, 2*time.Second, "nothing of the tree is left", func() (bool, any) {
-			var left []string
-			for _, p := range pids {
-				if !gone(p) {
-					left = append(left, p)
-				}
-			}
-			return len(left) == 0, left
-		})
-		l.remove("pids")
-	}
-	master.host.lab.run(t, "cancel", func(t *testing.T) {
-		p := master.begin("submit", "-dir", l.dir, "-shell", tree)
-		ps := pids()
+	l.run(t, "cancel", func(t *testing.T) {
+		p := master.begin("submit", "-dir", l.dir, "-shell", tree+"wait")
+		ps := l.tree()
 		id := p.out.await(t)
 		begin := time.Now()
 		master.call("cancel", id).want(t, 0, "")
 		p.await().want(t, 130, id+"\n")
 		t.Logf("submit ends %s after cancel", p.ended.Sub(begin).Round(time.Millisecond))
-		dead(ps)
+		l.dead(ps)
 	})
-	master.host.lab.run(t, "timeout", func(t *testing.T) {
-		p := master.begin("submit", "-timeout", "500ms", "-dir", l.dir, "-shell", tree)
-		ps := pids()
+	l.run(t, "timeout", func(t *testing.T) {
+		p := master.begin("submit", "-timeout", "500ms", "-dir", l.dir, "-shell", tree+"wait")
+		ps := l.tree()
 		p.await().want(t, 124, p.out.await(t)+"\n")
-		dead(ps)
+		l.dead(ps)
 	})
-	master.host.lab.run(t, "the end of the task itself", func(t *testing.T) {
-		p := master.begin("submit", "-dir", l.dir, "-shell", strings.Replace(tree, "trap - TERM; wait", "while test $(wc -l < pids) -lt 4; do sleep 0.05; done", 1))
-		ps := pids()
+	l.run(t, "the end of the task itself", func(t *testing.T) {
+		p := master.begin("submit", "-dir", l.dir, "-shell", tree+"while test $(wc -l < pids) -lt 4; do sleep 0.05; done")
+		ps := l.tree()
 		p.await().want(t, 0, p.out.await(t)+"\n")
-		dead(ps)
+		l.dead(ps)
 	})
+}
+
+// TestNothingOfAKilledAgentSurvivesTheNext kills an agent, which then cannot stop
+// what it runs; the next agent of the host does.
+func TestNothingOfAKilledAgentSurvivesTheNext(t *testing.T) {
+	t.Parallel()
+	h := newLab(t).host()
+	l := h.lab
+	a := h.agent()
+	a.begin("submit", "-dir", l.dir, "-shell", tree+"wait")
+	pids := l.tree()
+	a.kill()
+	eventually(t, 2*time.Second, "the task itself ends with its agent", func() (bool, any) {
+		left := alivePids(pids)
+		return len(left) < len(pids), left
+	})
+	begin := time.Now()
+	b := h.agent()
+	l.dead(pids)
+	within(t, "the next agent has ended them", time.Since(begin), 2*time.Second)
+	b.call("submit", "--", "echo", "hi").want(t, 0, "hi\n")
 }

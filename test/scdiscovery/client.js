@@ -48,10 +48,7 @@ function take(id, service) {
   }
 }
 
-function takeAll(map) {
-  for (const id of Object.keys(map)) take(id, map[id]);
-}
-
+// overHTTP asks again only when it was answered, so that answers stay in order.
 function overHTTP() {
   const request = http.request({ hostname: host, port, method: 'POST' }, (response) => {
     let text = '';
@@ -59,7 +56,9 @@ function overHTTP() {
     response.on('data', (part) => { text += part; });
     response.on('end', () => {
       if (response.statusCode !== 200) throw new Error(`answered ${response.statusCode}: ${text}`);
-      takeAll(JSON.parse(text));
+      const map = JSON.parse(text);
+      for (const id of Object.keys(map)) take(id, map[id]);
+      setTimeout(overHTTP, interval);
     });
   });
   request.end(JSON.stringify({ services: own }));
@@ -96,7 +95,6 @@ function overUDP() {
 process.stdin.on('end', () => process.exit(0)).resume();
 if (mode === 'http') {
   overHTTP();
-  setInterval(overHTTP, interval);
 } else {
   overUDP();
 }
