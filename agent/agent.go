@@ -17,6 +17,7 @@ import (
 	"github.com/scagent/scagent/agent/port"
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/membership/beacon"
+	"github.com/scagent/scagent/membership/tracker"
 	"github.com/scagent/scagent/tasks/blob"
 	"github.com/scagent/scagent/tasks/master"
 	"github.com/scagent/scagent/tasks/runner/function"
@@ -44,7 +45,8 @@ type Agent struct {
 	master  *master.Master
 	hub     *wire.Hub
 	pool    *membership.Pool
-	beacon  *beacon.Beacon // nil without Config.Multicast
+	beacon  *beacon.Beacon   // nil without Config.Multicast
+	tracker *tracker.Handler // nil without the role
 	feed    *api.Feed
 	servers []*http.Server
 	started time.Time

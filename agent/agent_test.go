@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -344,6 +346,51 @@ func TestAnnouncedWorkersDialTheMaster(t *testing.T) {
 		}
 		if n := c.Agent(1).Info().Counters; n["links_accepted"] != 5 || n["links_dialed"] != 0 { // the link to itself is neither
 			t.Errorf("%d links were accepted and %d dialled, want 5 and 0", n["links_accepted"], n["links_dialed"])
+		}
+	})
+}
+
+func TestHostThatOnlyAnnouncesItselfIsExternal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := agenttest.New(t, 2, agenttest.Option(func(i int, cfg *agent.Config) {
+			if i == 1 {
+				cfg.Roles = []membership.Role{membership.RoleTracker, membership.RoleMaster}
+			}
+		}))
+		c.WaitMembers(t)
+		dial := c.Dialer(1, 2)
+		client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}}
+		defer client.CloseIdleConnections()
+		res, err := client.Post("http://tracker/", "application/json", strings.NewReader(`{"services":{"s1":{"id":"s1","name":"worker","data":{"port":9},"available":true}}}`))
+		if err != nil || res.StatusCode != http.StatusOK {
+			t.Fatalf("POST / = %v, %v", res, err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || !strings.Contains(string(body), `"worker:`+c.Agent(2).Self().ID) {
+			t.Errorf("the tracker answered %s, %v; want our worker in it", body, err)
+		}
+		external := func() (n int) {
+			for _, m := range c.Agent(1).APIMembers() {
+				if m.Status == "external" && m.ID == "s1" {
+					n++
+				}
+			}
+			return n
+		}
+		if external() != 1 {
+			t.Errorf("members = %+v, want s1 as external", c.Agent(1).APIMembers())
+		}
+		run, err := c.Agent(1).Submit(t.Context(), submission(tasks.Task{Kind: tasks.Function, Name: "scagent.noop"}, tasks.All()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rs, _ := run.Wait(t.Context()); len(rs) != 1 || rs[0].Worker != "n2" {
+			t.Errorf("a task for all ran on %+v, want n2 alone", rs)
+		}
+		time.Sleep(8 * time.Second) // of the bubble
+		if external() != 0 {
+			t.Error("s1 is still listed after 8s of silence")
 		}
 	})
 }

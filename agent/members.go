@@ -49,14 +49,15 @@ func workerOf(m *membership.Member) tasks.Worker {
 	return w
 }
 
-// APIMembers returns the members as the API shows them.
+// APIMembers returns the members as the API shows them, and after them the hosts
+// that are none, see externals.
 func (a *Agent) APIMembers() []api.Member {
 	ms := a.pool.Members()
 	list := make([]api.Member, len(ms))
 	for i := range ms {
 		list[i] = apiMember(&ms[i])
 	}
-	return list
+	return append(list, a.externals()...)
 }
 
 func apiMember(m *membership.Member) api.Member {

@@ -190,7 +190,7 @@ func (a *Agent) askTracker(ctx context.Context, url string) ([]string, error) {
 	}
 	var addrs []string
 	for _, h := range slices.Concat(hosts.Masters, hosts.Workers) {
-		if h.ID != a.id.id {
+		if h.ID != a.id.id && !h.External {
 			addrs = append(addrs, net.JoinHostPort(h.Addr, fmt.Sprint(h.Port)))
 		}
 	}
@@ -205,7 +205,8 @@ func (a *Agent) publicServer() *http.Server {
 	mux.Handle(blobPath, a.blobs)
 	mux.Handle("/scagent/v1/document/", a.pool.DocumentHandler())
 	if a.cfg.has(membership.RoleTracker) {
-		mux.Handle("/", tracker.NewHandler(tracker.Config{Members: a.hosts, Logger: a.cfg.Logger}))
+		a.tracker = tracker.NewHandler(tracker.Config{Members: a.hosts, Logger: a.cfg.Logger})
+		mux.Handle("/", a.tracker)
 	}
 	return &http.Server{Handler: mux, ReadTimeout: 30 * time.Second, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 }
@@ -221,6 +222,7 @@ func (a *Agent) openBeacon(ctx context.Context) (err error) {
 			return ok && m.Status.Present()
 		},
 		OnStranger: a.onStranger,
+		Services:   a.services,
 		Members:    a.present,
 	}
 	if a.cfg.Iface != "" {
