@@ -197,3 +197,25 @@ func TestATerminatedAgentDrainsAndLeaves(t *testing.T) {
 		t.Errorf("w1 is among the living: %s", out)
 	}
 }
+
+func TestASecondSignalEndsAnAgentAtOnce(t *testing.T) {
+	t.Parallel()
+	h := newLab(t).host()
+	a := h.agent("-log-level", "DEBUG")
+	p := a.begin("submit", "-shell", "echo started; sleep 60")
+	p.out.await(t, "started")
+	begin := time.Now()
+	a.signal(syscall.SIGINT)
+	eventually(t, patience, "it drains", func() (bool, any) {
+		r := a.call("info", "-json")
+		return strings.Contains(r.stdout, `"draining":true`), r
+	})
+	a.signal(syscall.SIGTERM)
+	if r := a.await(); r.status != 0 {
+		t.Errorf("%s\nwant status 0", r)
+	}
+	within(t, "an agent ends after two signals", a.ended.Sub(begin), 5*time.Second)
+	if r := p.await(); r.status == 0 {
+		t.Errorf("%s\nwant another status", r)
+	}
+}

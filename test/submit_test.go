@@ -68,6 +68,40 @@ func TestSubmitEndsAsItsTaskDoes(t *testing.T) {
 	}
 }
 
+// TestSubmitPrintsJSON pins the keys that scripts read.
+func TestSubmitPrintsJSON(t *testing.T) {
+	t.Parallel()
+	master, _ := workers(t, 2)
+	out := master.call("submit", "-json", "-all", "-shell", "echo out; echo err >&2; exit 3")
+	if out.status != 2 || strings.Count(out.stdout, "\n") != 2 {
+		t.Fatalf("%s\nwant status 2 and two lines", out)
+	}
+	for line := range strings.Lines(out.stdout) {
+		keys := decode[map[string]any](t, line)
+		for _, k := range []string{"id", "run", "worker", "kind", "state", "exit_code", "signal", "stdout", "stderr", "result", "error", "attempt",
+			"queued_at", "started_at", "finished_at", "user_seconds", "system_seconds", "max_rss_bytes"} {
+			if _, ok := keys[k]; !ok {
+				t.Errorf("there is no %q in %s", k, line)
+			}
+		}
+		if got := decode[task](t, line); got.State != "failed" || got.ExitCode != 3 || got.Stdout != "out\n" || got.Stderr != "err\n" || got.Attempt != 1 {
+			t.Errorf("submit -json prints %+v", got)
+		}
+		for _, k := range []string{"queued_at", "started_at", "finished_at"} {
+			if s, _ := keys[k].(string); len(s) != len("2006-01-02T15:04:05.000000000Z") || !strings.HasSuffix(s, "Z") {
+				t.Errorf("%s is %v, want RFC 3339 in UTC with nanoseconds", k, keys[k])
+			}
+		}
+	}
+	one := master.call("submit", "-json", "-func", "scagent.echo", `{"a":[1]}`).ok(t)
+	if got := decode[task](t, one); got.State != "done" || string(got.Result) != `{"a":[1]}` {
+		t.Errorf("submit -json prints %s", one)
+	}
+	if got := decode[map[string]any](t, master.call("submit", "-json", "-shell", `printf '\377'`).ok(t)); got["stdout_base64"] != "/w==" || got["stdout"] != nil {
+		t.Errorf("bytes that are not UTF-8 are printed as %v", got)
+	}
+}
+
 // sortLines is for the output of several targets, which end in any order.
 func sortLines(s string) string {
 	lines := strings.SplitAfter(s, "\n")

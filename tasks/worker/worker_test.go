@@ -79,8 +79,6 @@ type rig struct {
 	hub   *wire.Hub
 	mhubs map[string]*wire.Hub
 	heard map[string]*heard
-	open  map[string]chan struct{} // by argv[0]: a task of that name ends when it is closed
-	spec  int
 }
 
 type runFunc func(context.Context, *tasks.Attempt) tasks.Outcome
