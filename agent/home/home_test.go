@@ -24,8 +24,9 @@ func TestMain(m *testing.M) {
 		e.Root = dir
 		e.Getenv = func(string) string { return dir }
 		h, err := Claim(Options{Env: &e})
+		var l net.Listener
 		if err == nil {
-			_, err = h.Listen()
+			l, err = h.Listen()
 		}
 		if err == nil {
 			err = h.Announce("id", "dead")
@@ -35,7 +36,8 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		fmt.Println(h.N)
-		select {}
+		l.Accept() // nobody comes
+		runtime.KeepAlive(h)
 	}
 	if dir := os.Getenv("HOME_TEST_FIND"); dir != "" {
 		e := OSEnv()
