@@ -20,6 +20,9 @@ import (
 	"github.com/scagent/scagent/tasks/blob"
 	"github.com/scagent/scagent/tasks/master"
 	"github.com/scagent/scagent/tasks/runner/command"
+	"github.com/scagent/scagent/tasks/runner/file"
+	"github.com/scagent/scagent/tasks/runner/git"
+	"github.com/scagent/scagent/tasks/runner/js"
 	"github.com/scagent/scagent/tasks/runner/process"
 	"github.com/scagent/scagent/tasks/wire"
 	"github.com/scagent/scagent/tasks/worker"
@@ -87,16 +90,13 @@ func (a *Agent) openTasks() error {
 	var err error
 	hc := wire.Config{}
 	if a.cfg.has(membership.RoleWorker) {
-		if a.cgroups, err = process.OpenCgroups(); err != nil { // process groups alone then
-			a.cfg.Logger.Printf("[DEBUG] agent: no cgroups: err=%q", err)
-		}
-		run, err := command.New(command.Config{Root: a.workRoot(), Grace: a.cfg.Grace, Cgroups: a.cgroups})
+		runners, err := a.runners()
 		if err != nil {
 			return err
 		}
 		wc := worker.DefaultConfig()
 		wc.Name, wc.Slots, wc.Lease, wc.Logger = a.name, a.cfg.Slots, a.cfg.Lease, a.cfg.Logger
-		wc.Runners = map[tasks.Kind]worker.Runner{tasks.Command: run, tasks.Function: a.functions}
+		wc.Runners = runners
 		wc.Open, wc.Keep, wc.Release = a.openContent, a.keep, a.release
 		wc.Busy = func(slots int) { a.pool.SetBusy(slots) }
 		if a.worker, err = worker.New(wc); err != nil {
@@ -119,6 +119,41 @@ func (a *Agent) openTasks() error {
 	hc.Master, hc.Events, hc.Lease, hc.Logger = a.master, linkEvents{a}, a.cfg.Lease, a.cfg.Logger
 	a.hub, err = wire.NewHub(hc)
 	return err
+}
+
+// runners makes a runner for each kind of task.
+func (a *Agent) runners() (map[tasks.Kind]worker.Runner, error) {
+	var err error
+	if a.cgroups, err = process.OpenCgroups(); err != nil { // process groups alone then
+		a.cfg.Logger.Printf("[DEBUG] agent: no cgroups: err=%q", err)
+	}
+	commands, err := command.New(command.Config{Root: a.workRoot(), Grace: a.cfg.Grace, Cgroups: a.cgroups})
+	if err != nil {
+		return nil, err
+	}
+	files, err := file.New(file.Config{Root: a.workRoot(), Grace: a.cfg.Grace, Cgroups: a.cgroups})
+	if err != nil {
+		return nil, err
+	}
+	repositories, err := git.New(git.Config{
+		Root: a.workRoot(), MirrorRoot: a.home.Path("git"), Grace: a.cfg.Grace, Cgroups: a.cgroups,
+		AllowFile: true, // whoever may run a task here can read the files anyway
+	})
+	if err != nil {
+		return nil, err
+	}
+	rs := map[tasks.Kind]worker.Runner{
+		tasks.Command:  commands,
+		tasks.File:     files,
+		tasks.Git:      repositories,
+		tasks.Function: a.functions,
+		tasks.JS:       js.New(js.Config{}),
+	}
+	for kind := range rs {
+		a.document.Kinds = append(a.document.Kinds, string(kind))
+	}
+	slices.Sort(a.document.Kinds)
+	return rs, nil
 }
 
 // links is the hub as the master uses it; the hub is made after the master.
@@ -151,9 +186,8 @@ func (a *Agent) openPool(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("facts: %w", err)
 	}
-	a.document = membership.Document{Data: a.cfg.Data, Facts: f}
+	a.document.Data, a.document.Facts = a.cfg.Data, f
 	if a.cfg.has(membership.RoleWorker) {
-		a.document.Kinds = []string{string(tasks.Command), string(tasks.Function)}
 		a.document.Functions = a.functions.Names()
 		a.document.Interpreters = facts.Interpreters()
 	}

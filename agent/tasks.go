@@ -3,12 +3,16 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"slices"
 
 	"github.com/scagent/scagent/agent/api"
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/master"
+	"github.com/scagent/scagent/tasks/runner/file"
 )
 
 // ErrNotMaster is returned by submissions to an agent without the role master.
@@ -39,6 +43,9 @@ func (a *Agent) Submit(ctx context.Context, s tasks.Submission) (*master.Run, er
 	if err := a.mayMaster(); err != nil {
 		return nil, err
 	}
+	if err := a.prepare(&s); err != nil {
+		return nil, err
+	}
 	return a.master.Submit(ctx, s)
 }
 
@@ -46,6 +53,9 @@ func (a *Agent) Submit(ctx context.Context, s tasks.Submission) (*master.Run, er
 // write, and must be read and closed.
 func (a *Agent) SubmitFollowed(ctx context.Context, s tasks.Submission) (*master.Run, *master.Follower, error) {
 	if err := a.mayMaster(); err != nil {
+		return nil, nil, err
+	}
+	if err := a.prepare(&s); err != nil {
 		return nil, nil, err
 	}
 	return a.master.SubmitFollowed(ctx, s)
@@ -57,7 +67,38 @@ func (a *Agent) Call(ctx context.Context, t tasks.Task, target tasks.Target) (ta
 	if err := a.mayMaster(); err != nil {
 		return tasks.Result{}, err
 	}
-	return a.master.Call(ctx, t, target, tasks.DefaultOptions())
+	s := tasks.Submission{Task: t, Target: target, Options: tasks.DefaultOptions()}
+	if err := a.prepare(&s); err != nil {
+		return tasks.Result{}, err
+	}
+	return a.master.Call(ctx, s)
+}
+
+// prepare works out which interpreter the file of a task needs, so that it goes
+// only where that is.
+func (a *Agent) prepare(s *tasks.Submission) error {
+	t := &s.Task
+	if t.Kind != tasks.File || t.Content == nil {
+		return nil
+	}
+	head := t.Content.Inline
+	if t.Content.Blob != "" {
+		f, _, err := a.blobs.Get(t.Content.Blob)
+		if err != nil {
+			return fmt.Errorf("%w: content %s: %w", tasks.ErrBadTask, t.Content.Blob, err)
+		}
+		defer f.Close()
+		head = make([]byte, file.HeadBytes)
+		n, err := io.ReadFull(f, head)
+		if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
+			return err
+		}
+		head = head[:n]
+	}
+	if name, ok := file.Interpreter(t.Name, head, t.Interpreter); ok {
+		s.Needs = append(slices.Clone(s.Needs), name)
+	}
+	return nil
 }
 
 func (a *Agent) mayMaster() error {
@@ -73,6 +114,9 @@ func (a *Agent) mayMaster() error {
 // DryRun tells for each worker whether it would get the task, and why not.
 func (a *Agent) DryRun(ctx context.Context, s tasks.Submission) ([]master.Choice, error) {
 	if err := a.mayMaster(); err != nil {
+		return nil, err
+	}
+	if err := a.prepare(&s); err != nil {
 		return nil, err
 	}
 	return a.master.DryRun(ctx, s)

@@ -194,6 +194,7 @@ func (d *demo) run(ctx context.Context) bool {
 		fmt.Fprintf(d.out, "  %v\n", err)
 		return nil
 	})
+	d.kinds(ctx)
 	d.step("the tracker's list, over plain HTTP", func() error {
 		hosts, err := tracker.List(ctx, http.DefaultClient, "http://"+d.agents[0].Self().AddrPort.String())
 		if err == nil && (len(hosts.Workers) != 3 || len(hosts.Masters) != 1) {

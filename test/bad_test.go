@@ -14,6 +14,7 @@ import (
 // says what is wrong in one line and changes nothing.
 func TestWhatMakesNoSenseIsOneClearLine(t *testing.T) {
 	t.Parallel()
+	need(t, "curl")
 	master, ws := workers(t, 1)
 	l := master.host.lab
 	file := l.file("f", "x")

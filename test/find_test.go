@@ -129,6 +129,7 @@ func TestTwoAgentsOfOneHostFindEachOther(t *testing.T) {
 // over which multicast does not go.
 func TestTwoNetworksFindEachOtherThroughATracker(t *testing.T) {
 	t.Parallel()
+	need(t, "curl")
 	l := newLab(t)
 	router, a, b := l.host(), l.host(), l.host()
 	l.connect("10.77.1", router, a)

@@ -3,6 +3,7 @@
 package test
 
 import (
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 func TestInterruptReachesTheTask(t *testing.T) {
 	t.Parallel()
+	need(t, "curl")
 	master, _ := workers(t, 2)
 	l := master.host.lab
 	l.run(t, "once", func(t *testing.T) {
@@ -42,11 +44,14 @@ func TestInterruptReachesTheTask(t *testing.T) {
 		within(t, "submit ends after the second ^C", p.ended.Sub(begin), time.Second)
 		eventually(t, 2*time.Second, "the task is gone", func() (bool, any) { return gone(pid), pid })
 	})
-	l.run(t, "before there is a worker", func(t *testing.T) {
-		p := master.begin("submit", "-where", "data.never", "true")
-		eventually(t, patience, "the agent has the task", func() (bool, any) {
-			out := master.call("info", "-json").ok(t)
-			return strings.Contains(out, `"tasks_waiting":1`) || p.cmd.ProcessState == nil && time.Since(p.started) > 500*time.Millisecond, out
+	l.run(t, "a task that waits for room", func(t *testing.T) {
+		busy := master.begin("submit", "-on", "w1", "-slots", "4", "-shell", "echo started; sleep 60")
+		busy.out.await(t, "started")
+		p := master.begin("submit", "-on", "w1", "-shell", "touch "+l.dir+"/ran")
+		queued := "curl -sS -f --unix-socket " + master.socket + " 'http://agent/v1/tasks?state=queued'"
+		eventually(t, patience, "the task is queued", func() (bool, any) {
+			r := master.host.sh(queued)
+			return strings.Contains(r.stdout, `"queued"`), r
 		})
 		begin := time.Now()
 		p.signal(syscall.SIGINT)
@@ -54,6 +59,11 @@ func TestInterruptReachesTheTask(t *testing.T) {
 			t.Errorf("%s\nwant status 130", r)
 		}
 		within(t, "submit ends", p.ended.Sub(begin), time.Second)
+		busy.signal(syscall.SIGINT)
+		busy.await().want(t, 130, "started\n")
+		if _, err := os.Stat(l.dir + "/ran"); err == nil {
+			t.Error("a task ran that was cancelled before there was room for it")
+		}
 	})
 }
 

@@ -126,11 +126,11 @@ func contents(t *tasks.Task) []*tasks.Content {
 	return cs
 }
 
-// Call submits t to one worker and waits for its result, which is not kept. When
-// ctx ends first the task is cancelled and the error is ctx's.
-func (m *Master) Call(ctx context.Context, t tasks.Task, target tasks.Target, opt tasks.Options) (tasks.Result, error) {
-	opt.Ephemeral = true
-	r, err := m.Submit(ctx, tasks.Submission{Task: t, Target: target, Options: opt})
+// Call submits a task for one worker and waits for its result, which is not kept.
+// When ctx ends first the task is cancelled and the error is ctx's.
+func (m *Master) Call(ctx context.Context, s tasks.Submission) (tasks.Result, error) {
+	s.Options.Ephemeral = true
+	r, err := m.Submit(ctx, s)
 	if err != nil {
 		return tasks.Result{}, err
 	}

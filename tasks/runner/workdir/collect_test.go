@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,20 +52,31 @@ func TestOutputs(t *testing.T) {
 		{"a name", []string{"a.csv", "b.csv"}, []string{"a.csv"}, []string{"a.csv"}, nil, ""},
 		{"a glob", []string{"a.csv", "b.csv", "c.txt"}, []string{"*.csv"}, []string{"a.csv", "b.csv"}, nil, ""},
 		{"each element", []string{"r/1/x", "r/2/x", "r/2/y", "r/x"}, []string{"r/?/x"}, []string{"r/1/x", "r/2/x"}, nil, ""},
-		{"a directory", []string{"out/x", "out/sub/.y", "out/empty/", "z"}, []string{"out"}, []string{"out/sub/.y", "out/x"}, nil, ""},
+		{"a directory", []string{"out/x", "out/sub/.y", "out/empty/", "z"}, []string{"out"}, []string{"out/empty/", "out/sub/.y", "out/x"}, nil, ""},
 		{"a directory with a slash", []string{"out/x"}, []string{"out/"}, []string{"out/x"}, nil, ""},
 		{"a glob spares hidden names", []string{".cache/x", ".tmp/y", "z"}, []string{"*"}, []string{"z"}, nil, ""},
 		{"unless it asks for them", []string{".cache/x", "z"}, []string{".c*"}, []string{".cache/x"}, nil, ""},
 		{"found twice", []string{"a", "b"}, []string{"a", "*", "./a"}, []string{"a", "b"}, nil, ""},
 		{"missing", []string{"a"}, []string{"a", "b", "c/*", "a/x", "[ab]z"}, []string{"a"}, []string{"b", "c/*", "a/x", "[ab]z"}, ""},
-		{"an empty directory is no miss", []string{"out/"}, []string{"out"}, nil, nil, ""},
-		{"links inside", []string{"data/1", "latest->data/1", "data/up->../data/1"}, []string{"*"}, []string{"data/1", "data/up", "latest"}, nil, ""},
+		{"an empty directory is no miss", []string{"out/"}, []string{"out"}, []string{"out/"}, nil, ""},
+		{"all below", []string{"d/a/x", "d/.h/y", "d/z", "e"}, []string{"d/**"}, []string{"d/.h/y", "d/a/x", "d/z"}, nil, ""},
+		{"everything but hidden names", []string{"d/a/x", ".h/y", "z"}, []string{"**"}, []string{"d/a/x", "z"}, nil, ""},
+		{"at any depth", []string{"x.o", "d/x.o", "d/e/y.o", "d/.h/z.o", "d/e/y.c"}, []string{"**/*.o"}, []string{"d/e/y.o", "d/x.o", "x.o"}, nil, ""},
+		{"any depth in the middle", []string{"d/x", "d/a/x", "d/a/b/x", "x", "e/x"}, []string{"d/**/**/x"}, []string{"d/a/b/x", "d/a/x", "d/x"}, nil, ""},
+		{"directories at any depth", []string{"a/out/x", "b/c/out/y", "b/z"}, []string{"**/out/**"}, []string{"a/out/x", "b/c/out/y"}, nil, ""},
+		{"below nothing", []string{"f", "d/x"}, []string{"none/**", "f/**", "**/none"}, nil, []string{"none/**", "f/**", "**/none"}, ""},
+		{"below an empty directory", []string{"d/"}, []string{"d/**"}, []string{"d/"}, nil, ""},
+		{"any depth follows no link", []string{"d/x", "l->d", "up->."}, []string{"**/x"}, []string{"d/x"}, nil, ""},
+		{"links inside", []string{"data/1", "latest->data/1", "data/up->../data/1"}, []string{"*"}, []string{"data/1", "data/up->../data/1", "latest->data/1"}, nil, ""},
 		{"link outside", []string{"x->" + outside + "/secret", "y"}, []string{"*"}, []string{"y"}, nil, `"x" is a symbolic link`},
 		{"link upwards", []string{"x->../../secret"}, []string{"x"}, nil, nil, `"x" is a symbolic link`},
-		{"link to nothing", []string{"x->none"}, []string{"x"}, nil, nil, `"x" is a symbolic link`},
+		{"link to nothing", []string{"x->none/y"}, []string{"x"}, []string{"x->none/y"}, nil, ""},
+		{"link through a link outside", []string{"a/b/top->../..", "y->a/b/top/..", "z->a/b/top/../none"}, []string{"y", "z"}, nil, nil, `"z" is a symbolic link`},
+		{"link to the work directory", []string{"x->."}, []string{"x"}, nil, nil, `"x" is a symbolic link`},
+		{"link with an escape", []string{"x->a\x1b[2J"}, []string{"x"}, nil, nil, `"x" is a symbolic link`},
 		{"directory outside", []string{"d->" + outside}, []string{"d", "d/secret", "d/*"}, nil, []string{"d/secret", "d/*"}, `"d" is a symbolic link`},
-		{"directory inside", []string{"a/x", "d->a"}, []string{"*"}, []string{"a/x"}, nil, `"d" is a symbolic link to a directory`},
-		{"link to itself", []string{"a/x", "a/self->.", "a/l->l"}, []string{"a"}, []string{"a/x"}, nil, "symbolic link"},
+		{"directory inside", []string{"a/x", "d->a"}, []string{"*"}, []string{"a/x", "d->a"}, nil, ""},
+		{"link to itself", []string{"a/x", "a/self->.", "a/l->l"}, []string{"a"}, []string{"a/self->.", "a/x"}, nil, `"a/l" is a symbolic link`},
 		{"name with an escape", []string{"a\x1b[2J", "b"}, []string{"*"}, []string{"b"}, nil, `control characters`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -77,10 +89,16 @@ func TestOutputs(t *testing.T) {
 			}
 			var names []string
 			for _, f := range got.Files {
-				names = append(names, f.Name)
-				text := string(f.Inline)
-				if text != f.Name && f.Name != "latest" && f.Name != "data/up" || f.Mode != 0o640 {
-					t.Errorf("%s: %q, mode %o", f.Name, text, f.Mode)
+				text, name, mode := string(f.Inline), f.Name, fs.FileMode(f.Mode)
+				switch mode.Type() {
+				case fs.ModeDir:
+					text, name, mode = f.Name+text, f.Name+"/", mode-0o115
+				case fs.ModeSymlink:
+					text, name, mode = f.Name, f.Name+"->"+text, mode-0o137
+				}
+				names = append(names, name)
+				if text != f.Name || mode.Perm() != 0o640 {
+					t.Errorf("%s: %q, mode %v", f.Name, text, fs.FileMode(f.Mode))
 				}
 			}
 			slices.Sort(names)

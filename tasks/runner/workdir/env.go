@@ -45,10 +45,10 @@ func (d *Dir) Env(a *tasks.Attempt) ([]string, error) {
 			set(name, v)
 		}
 	}
-	set("HOME", d.path)
+	set("HOME", d.Home())
 	set("TMPDIR", d.Tmp())
 	if runtime.GOOS == "windows" {
-		set("USERPROFILE", d.path)
+		set("USERPROFILE", d.Home())
 		set("TEMP", d.Tmp())
 		set("TMP", d.Tmp())
 	}

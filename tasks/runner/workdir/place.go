@@ -10,41 +10,134 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/scagent/scagent/tasks"
 )
 
-const defaultMode = 0o644
+// The modes of inputs that have none, and of directories that are made for them.
+const (
+	defaultMode = 0o644
+	parentMode  = 0o755
+)
 
 // Place puts the task's inputs into the directory, each with exactly its bytes
-// and mode. The error is an *Error, or the cause of ctx when that has ended.
+// and mode, in any order: directories above a file are made, of mode 0755, and
+// get the modes that inputs give them last, so that a read-only one can be
+// filled. Symbolic links must lead to what is inside the directory, or would be;
+// they come after the files, none of which is written through one. The error is
+// an *Error, or the cause of ctx when that has ended.
 func (d *Dir) Place(ctx context.Context, a *tasks.Attempt) error {
+	var dirs, links []*tasks.Input
 	for i := range a.Task.Inputs {
 		in := &a.Task.Inputs[i]
-		if err := d.Put(ctx, a, in.Name, in.Mode, &in.Content); err != nil {
+		var err error
+		switch fs.FileMode(in.Mode).Type() {
+		case 0:
+			err = d.Put(ctx, a, in.Name, in.Mode, &in.Content)
+		case fs.ModeDir:
+			err = d.putDir(ctx, in)
+			dirs = append(dirs, in)
+		case fs.ModeSymlink:
+			links = append(links, in)
+		default:
+			err = badInput("input %q: its mode is %s; want that of a file, a directory or a symbolic link", shorten(in.Name), fs.FileMode(in.Mode))
+		}
+		if err != nil {
 			return err
 		}
 	}
+	if err := d.putLinks(ctx, links); err != nil {
+		return err
+	}
+	// What is below a directory first: its mode may forbid to go there.
+	slices.SortFunc(dirs, func(a, b *tasks.Input) int { return strings.Compare(path.Clean(b.Name), path.Clean(a.Name)) })
+	for _, in := range dirs {
+		mode := fs.FileMode(in.Mode).Perm()
+		if mode == 0 {
+			mode = parentMode
+		}
+		name := path.Clean(in.Name)
+		if err := d.root.Chmod(filepath.FromSlash(name), mode); err != nil {
+			return placeError(name, err)
+		}
+	}
 	return nil
+}
+
+// putDir makes a directory, if it is not there as the parent of another input.
+func (d *Dir) putDir(ctx context.Context, in *tasks.Input) error {
+	name, root, err := d.ready(ctx, in.Name)
+	switch {
+	case err != nil:
+		return err
+	case name == tmpName:
+		return placeError(name, fs.ErrExist)
+	case in.Len() > 0:
+		return badInput("input %q: a directory has no content", shorten(name))
+	}
+	if err := makeParents(root, path.Join(name, "x")); err != nil {
+		return placeError(name, err)
+	}
+	return nil
+}
+
+// putLinks makes symbolic links and then looks where they lead: one may go
+// through another.
+func (d *Dir) putLinks(ctx context.Context, links []*tasks.Input) error {
+	for _, in := range links {
+		name, root, err := d.ready(ctx, in.Name)
+		if err != nil {
+			return err
+		}
+		target := string(in.Inline)
+		if !leadsInside(name, target) {
+			return badInput("input %q is a symbolic link to %.80q, which is not inside the work directory", shorten(name), target)
+		}
+		if err := makeParents(root, name); err != nil {
+			return placeError(name, err)
+		}
+		if err := root.Symlink(filepath.FromSlash(target), filepath.FromSlash(name)); err != nil {
+			return placeError(name, err)
+		}
+	}
+	for _, in := range links {
+		if _, err := d.root.Stat(filepath.FromSlash(path.Clean(in.Name))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return badInput("input %q is a symbolic link that leads out of the work directory, or nowhere", shorten(in.Name))
+		}
+	}
+	return nil
+}
+
+// leadsInside reports whether the target of the symbolic link of that name is,
+// by the words of it, below the directory that name is relative to.
+func leadsInside(name, target string) bool {
+	return target != "" && !path.IsAbs(target) && tasks.CheckName(path.Join(path.Dir(name), target)) == nil
+}
+
+// ready checks what comes before anything is put into the directory, and returns
+// the name without detours.
+func (d *Dir) ready(ctx context.Context, name string) (string, *os.Root, error) {
+	if ctx.Err() != nil {
+		return "", nil, context.Cause(ctx)
+	}
+	if err := tasks.CheckName(name); err != nil {
+		return "", nil, badInput("input: %v", err)
+	}
+	root, err := d.open()
+	return path.Clean(name), root, err
 }
 
 // Put puts one file into the directory. The name must be free; directories
 // above it are made, of mode 0755. Mode 0 stands for 0644. When Put returns, the
 // file can be executed. Errors are as Place's.
 func (d *Dir) Put(ctx context.Context, a *tasks.Attempt, name string, mode uint32, c *tasks.Content) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if err := tasks.CheckName(name); err != nil {
-		return badInput("input: %v", err)
-	}
-	root, err := d.open()
+	name, root, err := d.ready(ctx, name)
 	if err != nil {
 		return err
 	}
-	name = path.Clean(name)
 	var from io.ReadCloser = io.NopCloser(bytes.NewReader(c.Inline))
 	if c.Blob != "" {
 		if from, err = a.Open(ctx, c); err != nil {
@@ -128,10 +221,10 @@ func makeParents(root *os.Root, name string) error {
 		return err
 	}
 	dir = filepath.FromSlash(dir)
-	if err := root.Mkdir(dir, 0o755); err != nil {
+	if err := root.Mkdir(dir, parentMode); err != nil {
 		return err
 	}
-	return root.Chmod(dir, 0o755)
+	return root.Chmod(dir, parentMode) // exactly, whatever the umask
 }
 
 func placeError(name string, err error) error {

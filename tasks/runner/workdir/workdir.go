@@ -17,7 +17,8 @@ const tmpName = ".tmp"
 // goroutine at a time.
 type Dir struct {
 	path string
-	root *os.Root
+	base string   // what Create made: path itself or, after Sub, a directory above it
+	root *os.Root // opened when first used, by Sub at once
 }
 
 // Error says why a task cannot be run in its directory, or its outputs cannot
@@ -71,7 +72,7 @@ func Create(root string, a *tasks.Attempt) (*Dir, error) {
 	if err != nil {
 		return nil, internal("work directory", err)
 	}
-	d := &Dir{path: path}
+	d := &Dir{path: path, base: path}
 	if err := os.Mkdir(d.Tmp(), 0o700); err != nil {
 		os.Remove(path)
 		return nil, internal("work directory", err)
@@ -92,8 +93,34 @@ func makeRoot(root string) error {
 // Path returns the absolute path of the directory.
 func (d *Dir) Path() string { return d.path }
 
+// Home returns the path for HOME.
+func (d *Dir) Home() string { return d.base }
+
 // Tmp returns the path for TMPDIR.
-func (d *Dir) Tmp() string { return filepath.Join(d.path, tmpName) }
+func (d *Dir) Tmp() string { return filepath.Join(d.base, tmpName) }
+
+// Sub returns a directory that has just been made in d as the work directory in
+// place of d, while HOME and TMPDIR stay where they are. It must be called
+// before anything of the task runs. The caller closes it, and removes d.
+func (d *Dir) Sub(name string) (*Dir, error) {
+	sub := &Dir{path: filepath.Join(d.path, name), base: d.base}
+	root, err := d.open()
+	if err != nil {
+		return nil, err
+	}
+	if sub.root, err = root.OpenRoot(name); err != nil {
+		return nil, internal("work directory", err)
+	}
+	return sub, nil
+}
+
+// Close closes what d has open and removes nothing.
+func (d *Dir) Close() {
+	if d.root != nil {
+		d.root.Close()
+		d.root = nil
+	}
+}
 
 // open opens the directory as a root that no path leads out of.
 func (d *Dir) open() (*os.Root, error) {
@@ -105,6 +132,40 @@ func (d *Dir) open() (*os.Root, error) {
 		d.root = root
 	}
 	return d.root, nil
+}
+
+// fromRoot opens the directory that all work directories are in, and returns
+// the name of d in it.
+func (d *Dir) fromRoot() (parent *os.Root, work string, err error) {
+	if parent, err = os.OpenRoot(filepath.Dir(d.base)); err != nil {
+		return nil, "", internal("work directory", err)
+	}
+	work, err = filepath.Rel(filepath.Dir(d.base), d.path)
+	if err == nil {
+		err = d.isAt(parent, work)
+	}
+	if err != nil {
+		parent.Close()
+		return nil, "", internal("work directory", err)
+	}
+	return parent, work, nil
+}
+
+// isAt checks that the task has not put something else in the place of d.
+func (d *Dir) isAt(parent *os.Root, work string) error {
+	root, err := d.open()
+	if err != nil {
+		return err
+	}
+	is, err := root.Stat(".")
+	if err != nil {
+		return err
+	}
+	at, err := parent.Lstat(work)
+	if err == nil && !os.SameFile(is, at) {
+		err = errors.New("it was moved away")
+	}
+	return err
 }
 
 // Give makes another user the owner of the directory and of everything in it.
@@ -146,19 +207,21 @@ func CheckDir(dir string) error {
 // Remove removes the directory and everything in it. It does not follow
 // symbolic links, and removes read-only directories too. It may be called twice.
 func (d *Dir) Remove() error {
-	if d.root != nil {
-		d.root.Close()
-		d.root = nil
-	}
+	d.Close()
 	// Most tasks leave nothing behind.
 	syscall.Rmdir(d.Tmp())
 	if syscall.Rmdir(d.path) == nil {
 		return nil
 	}
-	err := os.RemoveAll(d.path)
+	return RemoveAll(d.path)
+}
+
+// RemoveAll removes a directory as Remove does.
+func RemoveAll(dir string) error {
+	err := os.RemoveAll(dir)
 	if errors.Is(err, fs.ErrPermission) {
-		d.makeWritable()
-		err = os.RemoveAll(d.path)
+		makeWritable(dir)
+		err = os.RemoveAll(dir)
 	}
 	if err != nil {
 		return internal("remove work directory", err)
@@ -168,9 +231,9 @@ func (d *Dir) Remove() error {
 
 // makeWritable gives the owner all rights to all directories, as long as that
 // brings new ones to light.
-func (d *Dir) makeWritable() {
-	os.Chmod(d.path, 0o700)
-	root, err := os.OpenRoot(d.path)
+func makeWritable(dir string) {
+	os.Chmod(dir, 0o700)
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return
 	}
