@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -19,6 +21,7 @@ import (
 	"github.com/scagent/scagent/agent/agenttest"
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/original"
 )
 
 type pair struct{ A, B int }
@@ -397,4 +400,33 @@ func TestHostThatOnlyAnnouncesItselfIsExternal(t *testing.T) {
 			t.Error("s1 is still listed after 8s of silence")
 		}
 	})
+}
+
+func TestTaskObjectsOfTheOriginalRunUnchanged(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "exFile.sh"), []byte("#!/bin/sh\necho out $2; echo err >&2; exit 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := agenttest.New(t, 2)
+	c.WaitMembers(t)
+	for _, o := range []struct{ object, state, stdout, value string }{
+		{`{"type":"file","fileName":"exFile.sh","args":["--port",9997]}`, "failed", "out 9997\n", "null"},
+		{`{"type":"function","func":"function(a,b){return a+b}","args":[1,2]}`, "done", "", "3"},
+	} {
+		task, err := original.Task([]byte(o.object), original.InDir(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		run, err := c.Agent(1).Submit(t.Context(), submission(task, tasks.On("n2")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rs, err := run.Wait(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, _ := rs[0].JSONValue(); string(rs[0].State) != o.state || string(rs[0].Stdout) != o.stdout || string(v) != o.value {
+			t.Errorf("%s: %s, %q, %s; want %s, %q, %s", o.object, rs[0].State, rs[0].Stdout, v, o.state, o.stdout, o.value)
+		}
+	}
 }

@@ -26,7 +26,7 @@ func (m *Master) reachLocked(w *worker) {
 	m.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(m.ctx, dialTimeout)
 		defer cancel()
-		_, err := m.cfg.Links.Connect(ctx, w.info.ID)
+		_, err := m.cfg.Links.Connect(ctx, w.id)
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		w.dialling = false
@@ -182,7 +182,7 @@ func (m *Master) redial(w *worker, until time.Time) {
 	defer cancel()
 	var err error
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		if _, err = m.cfg.Links.Connect(ctx, w.info.ID); err == nil || ctx.Err() != nil || errors.Is(err, syscall.ECONNREFUSED) {
+		if _, err = m.cfg.Links.Connect(ctx, w.id); err == nil || ctx.Err() != nil || errors.Is(err, syscall.ECONNREFUSED) {
 			break
 		}
 		select {

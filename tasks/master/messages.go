@@ -239,7 +239,7 @@ func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 	m.wg.Go(func() {
 		ctx, cancel := context.WithCancel(m.ctx)
 		defer cancel()
-		err := m.fetch(ctx, w.info.ID, o.Outputs)
+		err := m.fetch(ctx, w.id, o.Outputs)
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if t.state.Final() || t.step != fetching || t.n != k.N {

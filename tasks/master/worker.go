@@ -10,8 +10,10 @@ import (
 	"github.com/scagent/scagent/tasks/wire"
 )
 
-// worker is what the Master holds of one. It is guarded by Master.mu.
+// worker is what the Master holds of one. It is guarded by Master.mu, but for its
+// id.
 type worker struct {
+	id      string // constant
 	info    tasks.Worker
 	node    query.Node // info as queries see it
 	version uint64     // grows when info changes: what classes know of it is stale
@@ -120,7 +122,7 @@ func (m *Master) Remove(node string) {
 func (m *Master) workerLocked(node string) *worker {
 	w := m.workers[node]
 	if w == nil {
-		w = &worker{info: tasks.Worker{ID: node}, attempts: map[tasks.ID]*task{}}
+		w = &worker{id: node, info: tasks.Worker{ID: node}, attempts: map[tasks.ID]*task{}}
 		w.timer = time.AfterFunc(time.Hour, func() { m.retry(w) })
 		w.timer.Stop()
 		m.workers[node] = w

@@ -41,7 +41,7 @@ func (r *Runner) Run(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
 		err = errors.New("the task has no file: its content is missing")
 	}
 	if err != nil {
-		return tasks.Outcome{Code: tasks.BadInput, Text: err.Error()}
+		return workdir.Failed(ctx, &workdir.Error{Code: tasks.BadInput, Text: err.Error()})
 	}
 	t.Inputs = append(slices.Clip(t.Inputs), tasks.Input{Name: name, Mode: 0o700, Content: *t.Content})
 	at := *a

@@ -96,7 +96,7 @@ func (r *Runner) Run(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
 	t := a.Task
 	url, err := r.check(t)
 	if err != nil {
-		return process.Failure(ctx, err)
+		return workdir.Failed(ctx, err)
 	}
 	at := *a
 	if t.Dir == "" { // inputs are put into the work tree, and outputs found there

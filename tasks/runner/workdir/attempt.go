@@ -77,6 +77,14 @@ func Run(ctx context.Context, cfg *Config, a *tasks.Attempt, do func(*Dir, *proc
 	return out
 }
 
+// Failed returns the outcome of an attempt that ended with err before it began.
+func Failed(ctx context.Context, err error) tasks.Outcome {
+	out := process.Failure(ctx, err)
+	out.Started = time.Now()
+	out.Finished = out.Started
+	return out
+}
+
 // fill puts the inputs into the directory and returns what processes in it are
 // given.
 func (c *Config) fill(ctx context.Context, d *Dir, a *tasks.Attempt) (*process.Spec, error) {

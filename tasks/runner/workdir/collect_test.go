@@ -71,7 +71,7 @@ func TestOutputs(t *testing.T) {
 		{"link outside", []string{"x->" + outside + "/secret", "y"}, []string{"*"}, []string{"y"}, nil, `"x" is a symbolic link`},
 		{"link upwards", []string{"x->../../secret"}, []string{"x"}, nil, nil, `"x" is a symbolic link`},
 		{"link to nothing", []string{"x->none/y"}, []string{"x"}, []string{"x->none/y"}, nil, ""},
-		{"link through a link outside", []string{"a/b/top->../..", "y->a/b/top/..", "z->a/b/top/../none"}, []string{"y", "z"}, nil, nil, `"z" is a symbolic link`},
+		{"link through a link outside", []string{"a/b/c/", "a/b/c/top->../..", "y->a/b/c/top/../..", "z->a/b/c/top/../../none"}, []string{"y", "z"}, nil, nil, `"z" is a symbolic link`},
 		{"link to the work directory", []string{"x->."}, []string{"x"}, nil, nil, `"x" is a symbolic link`},
 		{"link with an escape", []string{"x->a\x1b[2J"}, []string{"x"}, nil, nil, `"x" is a symbolic link`},
 		{"directory outside", []string{"d->" + outside}, []string{"d", "d/secret", "d/*"}, nil, []string{"d/secret", "d/*"}, `"d" is a symbolic link`},
