@@ -214,6 +214,9 @@ func (a *Agent) Leave(ctx context.Context) error {
 	return err
 }
 
+// answerTimeout bounds how long Close waits for answers that are being written.
+const answerTimeout = 200 * time.Millisecond
+
 // closeTimeout bounds how long Close waits for runners that were told to end.
 const closeTimeout = 10 * time.Second
 
@@ -231,9 +234,15 @@ func (a *Agent) Close() error {
 	a.mu.Unlock()
 
 	a.cancel()
+	a.feed.Close() // ends the streams of events, which would hold the servers up
 	var errs []error
 	for _, s := range a.servers {
-		s.Close()
+		// Who asked for the end is answered still; who takes longer is cut off.
+		ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+		if s.Shutdown(ctx) != nil {
+			s.Close()
+		}
+		cancel()
 	}
 	if a.beacon != nil {
 		errs = append(errs, a.beacon.Close())
@@ -265,7 +274,6 @@ func (a *Agent) Close() error {
 	if a.blobs != nil {
 		errs = append(errs, a.blobs.Close())
 	}
-	a.feed.Close()
 	if a.home != nil {
 		errs = append(errs, a.home.Release())
 	}

@@ -11,11 +11,21 @@ import (
 	"github.com/scagent/scagent/tasks"
 )
 
-// Members returns a copy of the member list, by name.
-func (a *Agent) Members() []membership.Member { return a.pool.Members() }
+// Members returns a copy of the member list, by name; nothing before Start.
+func (a *Agent) Members() []membership.Member {
+	if a.running() != nil {
+		return nil
+	}
+	return a.pool.Members()
+}
 
-// Self returns this node as others see it.
-func (a *Agent) Self() membership.Member { return a.pool.Self() }
+// Self returns this node as others see it, the zero Member before Start.
+func (a *Agent) Self() membership.Member {
+	if a.running() != nil {
+		return membership.Member{}
+	}
+	return a.pool.Self()
+}
 
 // onEvent hands what happens in the pool on: to the master, as workers, to the
 // API's event feed, and to the program.
@@ -118,5 +128,8 @@ func (a *Agent) dialNode(ctx context.Context, node string) (net.Conn, error) {
 // addresses answered. The addresses are tried once; see Config.Join for those
 // that are tried until they answer.
 func (a *Agent) Join(ctx context.Context, addrs ...string) (int, error) {
+	if err := a.running(); err != nil {
+		return 0, err
+	}
 	return a.pool.Join(ctx, addrs...)
 }

@@ -123,20 +123,41 @@ func (a *Agent) DryRun(ctx context.Context, s tasks.Submission) ([]master.Choice
 }
 
 // Task returns what is known of a task that was submitted here.
-func (a *Agent) Task(id tasks.ID) (tasks.Result, error) { return a.master.Task(id) }
+func (a *Agent) Task(id tasks.ID) (tasks.Result, error) {
+	if err := a.running(); err != nil {
+		return tasks.Result{}, err
+	}
+	return a.master.Task(id)
+}
 
 // Tasks lists tasks that were submitted here, see master.Master.List.
 func (a *Agent) Tasks(after tasks.ID, states []tasks.State, limit int) []tasks.Result {
+	if a.running() != nil {
+		return nil
+	}
 	return a.master.List(after, states, limit)
 }
 
 // Run returns a run that was submitted here.
-func (a *Agent) Run(id tasks.ID) (*master.Run, error) { return a.master.Run(id) }
+func (a *Agent) Run(id tasks.ID) (*master.Run, error) {
+	if err := a.running(); err != nil {
+		return nil, err
+	}
+	return a.master.Run(id)
+}
 
 // Follow attaches a follower to a run or a task.
-func (a *Agent) Follow(id tasks.ID) (*master.Follower, error) { return a.master.Follow(id) }
+func (a *Agent) Follow(id tasks.ID) (*master.Follower, error) {
+	if err := a.running(); err != nil {
+		return nil, err
+	}
+	return a.master.Follow(id)
+}
 
 // Cancel stops a task, or all tasks of a run, and says how many it stopped.
 func (a *Agent) Cancel(id tasks.ID, reason tasks.StopReason) (int, error) {
+	if err := a.running(); err != nil {
+		return 0, err
+	}
 	return a.master.Cancel(id, reason)
 }

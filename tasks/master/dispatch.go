@@ -225,11 +225,15 @@ func (t *task) noteRecall() {
 	t.run.recalled[t.id] = t.n
 }
 
-// recalled says that the current attempt was asked back already.
-func (t *task) recalled() bool { return t.run.recalled[t.id] == t.n && t.n > 0 }
+// recalled says that t was asked back already: once is enough, or two workers
+// that look idle and loaded in turn would have it handed to and fro for ever.
+func (t *task) recalled() bool { return t.run.recalled[t.id] > 0 }
 
 // took folds how long a task took into what is typical of its worker.
 func (w *worker) took(o *tasks.Outcome) {
+	if o.Started.IsZero() {
+		return // it never ran
+	}
 	d := max(0, o.Finished.Sub(o.Started))
 	if w.run == 0 {
 		w.run = d + 1

@@ -60,8 +60,14 @@ func (m *Master) announceLocked(run tasks.ID, ws []*worker) {
 		defer m.mu.Unlock()
 		for _, w := range ws {
 			w.dialling = false
-			if w.link == nil && len(w.attempts) > 0 {
+			if w.link != nil {
+				continue
+			}
+			if len(w.attempts) > 0 {
 				m.reachLocked(w)
+			} else {
+				m.dispatchLocked(w) // what had gone first was cancelled
+				m.forgetWorkerLocked(w)
 			}
 		}
 	})

@@ -249,6 +249,10 @@ func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 		if err != nil {
 			if w.link == nil {
 				m.lostLocked(t, err)
+				if t.waits && t.bound == nil {
+					m.spreadLocked(t.run.class)
+				}
+				m.dispatchLocked(w)
 				return
 			}
 			o = tasks.Outcome{Code: tasks.Internal, Text: err.Error(), Started: o.Started, Finished: o.Finished}
@@ -318,6 +322,9 @@ func (m *Master) State(l *wire.Link, ss []wire.AttemptState) {
 		}
 		if t.step >= granted {
 			m.lostLocked(t, errors.New("the worker does not know it any more"))
+			if t.waits && t.bound == nil {
+				m.spreadLocked(t.run.class)
+			}
 			continue
 		}
 		m.unstartLocked(t)

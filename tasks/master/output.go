@@ -103,8 +103,12 @@ func (m *Master) takenLocked(t *task) {
 	}
 	upTo := r.received
 	for f := range t.run.followers {
-		if c := f.cursors[t]; c != nil && c.off < upTo {
-			upTo = c.off
+		switch c := f.cursors[t]; {
+		case c == nil:
+		case c.n != t.n:
+			upTo = 0 // it is still in an earlier attempt
+		default:
+			upTo = min(upTo, c.off)
 		}
 	}
 	r.taken = max(r.taken, upTo)

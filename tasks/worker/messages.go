@@ -126,7 +126,7 @@ func (w *Worker) Reattach(l *wire.Link, held []wire.Held) {
 	for i, h := range held {
 		wanted[h.Key] = true
 		states[i].Key = h.Key
-		if a := w.attempts[h.Key]; a != nil {
+		if a := w.attempts[h.Key]; a != nil && !a.forsaken {
 			states[i].State = a.phase.wire()
 		}
 	}
@@ -137,7 +137,7 @@ func (w *Worker) Reattach(l *wire.Link, held []wire.Held) {
 		}
 	}
 	for _, h := range held {
-		if a := w.attempts[h.Key]; a != nil {
+		if a := w.attempts[h.Key]; a != nil && !a.forsaken {
 			a.link = l
 			a.out.resume(l, h.Received, h.Taken)
 			w.replyLocked(a, l)
@@ -177,7 +177,7 @@ func (w *Worker) LinkDown(l *wire.Link) (orphans int) {
 		a.link = nil
 		a.out.detach(l)
 		after := w.cfg.KeepOutcome
-		if a.offer.AtMostOnce && a.phase != finished {
+		if a.phase == queued || a.offer.AtMostOnce && a.phase != finished {
 			after = w.cfg.Lease
 		}
 		w.expireLocked(a, after)

@@ -116,10 +116,12 @@ type attempt struct {
 	slots      int        // constant
 	phase      phase
 	link       *wire.Link              // nil while there is none
+	told       *wire.Link              // the last link on which the outcome was sent
 	out        *output                 // constant, has its own lock
 	stop       context.CancelCauseFunc // while running
 	stopReason tasks.StopReason
 	kill       chan struct{} // closed once; see tasks.Attempt
+	mute       *time.Timer   // of endLocked, stopped when the runner has returned
 	killed     bool
 	forsaken   bool // nobody wants the outcome any more
 	outcome    tasks.Outcome
@@ -207,6 +209,9 @@ func (w *Worker) Close(ctx context.Context) error {
 func (w *Worker) enterLocked(a *attempt) {
 	w.busy += a.slots
 	w.cfg.Busy(w.busy)
+	if a.link == nil && !a.offer.AtMostOnce {
+		w.expireLocked(a, w.cfg.KeepOutcome) // it may run on without its master
+	}
 	if a.offer.AtMostOnce {
 		a.phase = awaitingGrant
 		if a.link != nil {
@@ -236,8 +241,7 @@ func (w *Worker) run(ctx context.Context, a *attempt) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			if a.stopReason == 0 {
-				a.stopReason = tasks.StopTimeout
-				a.stop(&tasks.StopError{Reason: tasks.StopTimeout, After: d})
+				a.endLocked(&tasks.StopError{Reason: tasks.StopTimeout, After: d})
 			}
 		})
 		defer timer.Stop()
@@ -254,6 +258,9 @@ func (w *Worker) run(ctx context.Context, a *attempt) {
 
 	w.mu.Lock()
 	a.phase, a.outcome = finished, o
+	if a.mute != nil {
+		a.mute.Stop()
+	}
 	w.running--
 	w.leaveLocked(a)
 	if w.idle != nil && w.running == 0 {
@@ -280,9 +287,10 @@ func (w *Worker) report(a *attempt, l *wire.Link) {
 	a.out.send()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if a.link != l || a.phase != finished || w.attempts[a.key] != a {
+	if a.link != l || a.told == l || a.phase != finished || w.attempts[a.key] != a {
 		return
 	}
+	a.told = l // once: a second one would overtake output
 	if err := l.SendResult(a.key, &a.outcome); errors.Is(err, wire.ErrFrameTooLarge) {
 		for i := range a.outcome.Outputs {
 			w.cfg.Release(&a.outcome.Outputs[i].Content)
@@ -363,6 +371,17 @@ func (w *Worker) forgetLocked(a *attempt) {
 	delete(w.attempts, a.key)
 }
 
+// lastWords is how long an attempt that is stopped may wait for its reader.
+const lastWords = 5 * time.Second
+
+// endLocked ends the context of a running attempt. A reader that takes nothing
+// does not keep it from ending.
+func (a *attempt) endLocked(why *tasks.StopError) {
+	a.stopReason = why.Reason
+	a.stop(why)
+	a.mute = time.AfterFunc(lastWords, a.out.discard)
+}
+
 // stopLocked asks a running attempt to stop, the first reason being the one that
 // it is told, and a later, harder one killing it.
 func (a *attempt) stopLocked(r tasks.StopReason) {
@@ -372,10 +391,10 @@ func (a *attempt) stopLocked(r tasks.StopReason) {
 	if (r == tasks.StopKill || a.stopReason != 0 && r != tasks.StopSuperfluous) && !a.killed {
 		a.killed = true
 		close(a.kill)
+		a.out.discard()
 	}
 	if a.stopReason == 0 {
-		a.stopReason = r
-		a.stop(&tasks.StopError{Reason: r})
+		a.endLocked(&tasks.StopError{Reason: r})
 	}
 }
 

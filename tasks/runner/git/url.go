@@ -77,6 +77,9 @@ func checkURL(s string) (string, error) {
 	if err != nil {
 		return "", errors.Unwrap(err)
 	}
+	if !strings.HasPrefix(s, u.Scheme+":") {
+		return "", errors.New("has a scheme in capitals, which git does not know")
+	}
 	host := u.Hostname()
 	switch u.Scheme {
 	case "https", "http", "ssh", "git":

@@ -3,6 +3,7 @@ package git
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestURL(t *testing.T) {
@@ -34,7 +35,7 @@ func TestURL(t *testing.T) {
 var badURLs = []string{
 	"", "-", "--upload-pack=touch /tmp/p", "-c core.sshCommand=touch", "-u/x", "ext::sh -c touch% /tmp/p", "ext::sh://x/y", "fd::17", "transport::https://x/y",
 	"file://etc", "file://host/etc", "file://", "file:///", "ssh://-oProxyCommand=x/y", "ssh://-x@host/y", "ssh://u@-host/y", "-oProxyCommand=x:y", "u@-host:y", "-u@host:y", "host:-y", "host:",
-	"https://u:p@h/r", "https://token@h/r", "ssh://u:p@h/r", "http://h", "https:///r", "https://h/", "ftp://h/r", "javascript://h/r", "HTTPS://-h/r",
+	"https://u:p@h/r", "https://token@h/r", "ssh://u:p@h/r", "http://h", "https:///r", "https://h/", "ftp://h/r", "javascript://h/r", "HTTPS://-h/r", "HTTPS://h/r",
 	"https://h:port/r", "https://h/%zz", "https://h/a\nb", "https://h/a\x00", "https://h/\x1b[2J", "https://h/\xff", "/srv/\x07", "git://a b/c", "git://a;b/c", "git://$(x)/c",
 	"a", "a/b/c", "./a", "../a", "a/..", "./b", "a/.", "github.com/a/b", "~/a", "C:", "a b/c", "@h:p",
 	"https://h/" + strings.Repeat("x", 3000),
@@ -43,7 +44,7 @@ var badURLs = []string{
 func TestBadURLs(t *testing.T) {
 	for _, in := range badURLs {
 		got, err := URL(in, "")
-		if err == nil || strings.ContainsAny(err.Error(), "\n\x1b\x00\xff") || len(err.Error()) > 500 {
+		if err == nil || strings.ContainsAny(err.Error(), "\n\x1b\x00") || !utf8.ValidString(err.Error()) || len(err.Error()) > 500 {
 			t.Errorf("URL(%.80q) = %q, %v, want a printable error", in, got, err)
 		}
 	}

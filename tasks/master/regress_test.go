@@ -1,0 +1,257 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/wire"
+)
+
+func TestFollowerLosesOutputOfSecondAttempt(t *testing.T) {
+	inBubble(t, 2, func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+		if a.N == 1 {
+			fmt.Fprint(a.Stdout, "0123456789")
+			return stopped(ctx)
+		}
+		for _, p := range []string{"aaa", "bbb", "ccc", "ddd", "eee"} {
+			fmt.Fprint(a.Stdout, p)
+		}
+		return ended()
+	}, func(t *testing.T, b *bench) {
+		run, f, err := b.m.SubmitFollowed(t.Context(), cmd("x", tasks.Any()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		synctest.Wait()
+		for range 2 { // started, 0123456789
+			if _, err := f.Next(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.kill(run.Tasks()[0].Worker)
+		b.wait(run) // the follower is slow
+		var got string
+		for {
+			e, err := f.Next(t.Context())
+			if err == io.EOF {
+				break
+			}
+			got += string(e.Output)
+		}
+		if got != "aaabbbcccdddeee" {
+			t.Errorf("second attempt's output = %q, want all of it", got)
+		}
+	})
+}
+
+func TestCancelEndsTaskWhoseFollowerDoesNotRead(t *testing.T) {
+	inBubble(t, 1, func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+		for ctx.Err() == nil {
+			a.Stdout.Write(make([]byte, 64<<10))
+		}
+		return stopped(ctx)
+	}, func(t *testing.T, b *bench) {
+		run, f, err := b.m.SubmitFollowed(t.Context(), cmd("x", tasks.Any()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		time.Sleep(time.Second)
+		run.Cancel(tasks.StopCancel)
+		run.Cancel(tasks.StopKill)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if _, err := run.Wait(ctx); err != nil {
+			t.Errorf("an hour after cancel and kill: %+v, worker %+v", run.Tasks()[0].State, b.workers["w1"].w.Load())
+		}
+	})
+}
+
+func TestRecallPingPong(t *testing.T) {
+	inBubble(t, 1, func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+		if a.Task.Argv[0] == "short" {
+			return ended()
+		}
+		time.Sleep(10 * time.Second)
+		return ended()
+	}, func(t *testing.T, b *bench) {
+		b.net.SetDelay(time.Millisecond)
+		w2 := b.add("w2", func(ctx context.Context, a *tasks.Attempt) tasks.Outcome { return stopped(ctx) })
+		other := b.newHub(nodeID("n"), "n", "10.0.0.101", wire.Config{})
+		defer other.Close()
+		l, err := other.Connect(t.Context(), w2.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids, _ := tasks.NewIDs(nodeID("n"))
+		spec := wire.AppendTask(nil, &tasks.Task{Kind: tasks.Command, Argv: []string{"x"}})
+		for range 20 { // another master keeps w2 busy
+			l.SendOffer(&wire.Offer{Key: wire.Key{Task: ids.Next(), N: 1}, Slots: 1, Spec: spec})
+		}
+		if _, err := b.hub.Connect(t.Context(), w2.id); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			b.wait(b.submit(cmd("short", tasks.On("w1"))))
+		}
+		time.Sleep(2 * time.Second) // w2's load arrives
+		before := b.m.Stats()
+		for range 6 {
+			b.submit(cmd("long", tasks.Any()))
+		}
+		info := w2.info()
+		info.Data = []byte(`{}`) // any change makes the master look whether w2 is idle
+		b.m.Update(info)
+		time.Sleep(5 * time.Second)
+		if s := b.m.Stats(); s.Recalled > 20 {
+			t.Errorf("%d attempts were taken back and %d made within 5s, for 6 tasks", s.Recalled, s.Attempts-before.Attempts)
+		}
+	})
+}
+
+func TestFetchFailsWithLinkDown(t *testing.T) {
+	inBubble(t, 2, func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+		o := ended()
+		if a.N == 1 {
+			o.Outputs = []tasks.OutputFile{{Name: "f", Content: tasks.Content{Blob: fmt.Sprintf("%064d", 1), Size: 1}}}
+		}
+		return o
+	}, func(t *testing.T, b *bench) {
+		var run *Run
+		b.m.cfg.Fetch = func(ctx context.Context, node string, c *tasks.Content) error {
+			time.Sleep(5 * time.Second)
+			return errors.New("connection refused")
+		}
+		run = b.submit(cmd("x", tasks.Any()))
+		synctest.Wait()
+		b.kill(run.Tasks()[0].Worker)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if _, err := run.Wait(ctx); err != nil {
+			t.Errorf("an hour later: %+v, and the other worker is idle", run.Tasks()[0].State)
+		}
+	})
+}
+
+func TestCancelDuringAnnounceWait(t *testing.T) {
+	inBubble(t, 2, func(ctx context.Context, a *tasks.Attempt) tasks.Outcome { return ended() }, func(t *testing.T, b *bench) {
+		b.m.cfg.Announce = func(tasks.ID, []string) bool { return true } // and the packet is lost
+		r1 := b.submit(cmd("x", tasks.On("w1", "w2"), func(o *tasks.Options) { o.Slots = 2 }))
+		r2 := b.submit(cmd("y", tasks.On("w1")))
+		r1.Cancel(tasks.StopCancel)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if _, err := r2.Wait(ctx); err != nil {
+			t.Errorf("an hour later: %+v", r2.Tasks()[0].State)
+		}
+	})
+}
+
+func BenchmarkZZ(b *testing.B) {
+	for _, where := range []string{"", `data.gpu == "a100"`} {
+		b.Run(where, func(b *testing.B) {
+			cfg := DefaultConfig()
+			cfg.Node, cfg.Links = nodeID("m"), noLinks{}
+			m, _ := New(cfg)
+			defer m.Close()
+			for i := range 1000 {
+				m.Update(tasks.Worker{ID: fmt.Sprintf("%026d", i), Name: fmt.Sprint("n", i), Slots: 2, Available: true, Known: true, Kinds: []tasks.Kind{tasks.Command}, Data: []byte(`{"gpu":"a100"}`)})
+			}
+			tg := tasks.Any()
+			if where != "" {
+				tg = tasks.Target{Where: where, N: 1}
+			}
+			for b.Loop() {
+				m.Submit(context.Background(), cmd("x", tg))
+			}
+		})
+	}
+}
+
+type noLinks struct{}
+
+func (noLinks) Connect(ctx context.Context, _ string) (*wire.Link, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestQueuedAttemptOfLostMasterStillRuns(t *testing.T) {
+	var starts atomic.Int32
+	inBubble(t, 1, func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+		starts.Add(1)
+		time.Sleep(20 * time.Second)
+		return ended()
+	}, func(t *testing.T, b *bench) {
+		w := b.workers["w1"]
+		l, err := b.hub.Connect(t.Context(), w.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids, _ := tasks.NewIDs(nodeID("m"))
+		spec := wire.AppendTask(nil, &tasks.Task{Kind: tasks.Command, Argv: []string{"x"}})
+		for range 6 { // as prefetched
+			l.SendOffer(&wire.Offer{Key: wire.Key{Task: ids.Next(), N: 1}, Slots: 1, Spec: spec})
+		}
+		synctest.Wait()
+		b.net.Cut(masterHost, w.ip)
+		time.Sleep(10 * time.Minute)
+		if n := starts.Load(); n > 2 {
+			t.Errorf("%d attempts started, 4 of them long after the master had given them up", n)
+		}
+	})
+}
+
+func TestForsakenAttemptIsNotReattached(t *testing.T) {
+	inBubble(t, 1, func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+		<-ctx.Done()
+		time.Sleep(5 * time.Second) // the grace that a process has after SIGTERM
+		return stopped(ctx)
+	}, func(t *testing.T, b *bench) {
+		w := b.workers["w1"]
+		run := b.submit(cmd("x", tasks.Any(), func(o *tasks.Options) { o.Attempts = 1 }))
+		synctest.Wait()
+		// The worker's side of the link breaks 3s before the master hears of it.
+		for _, l := range w.hub.Links() {
+			w.w.LinkDown(l)
+		}
+		time.Sleep(3100 * time.Millisecond)
+		b.net.Reset(masterHost, w.ip)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if _, err := run.Wait(ctx); err != nil {
+			t.Errorf("an hour later: %s, worker %+v", run.Tasks()[0].State, w.w.Load())
+		}
+	})
+}
+
+func TestSecondResultDoesNotOvertakeOutput(t *testing.T) {
+	for range 300 {
+		inBubble(t, 1, func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+			a.Stdout.Write(make([]byte, 250<<10))
+			time.Sleep(100 * time.Millisecond)
+			return ended()
+		}, func(t *testing.T, b *bench) {
+			w := b.workers["w1"]
+			b.net.SetDelay(10 * time.Millisecond)
+			if _, err := b.hub.Connect(t.Context(), w.id); err != nil {
+				t.Fatal(err)
+			}
+			run := b.submit(cmd("x", tasks.Any()))
+			time.Sleep(35 * time.Millisecond)
+			b.net.Reset(masterHost, w.ip) // while output is on its way; the task ends about when the link is back
+			time.Sleep(25 * time.Millisecond)
+			b.net.Reset(masterHost, w.ip)
+			if r := b.wait(run)[0]; int64(len(r.Stdout)) != r.StdoutBytes {
+				t.Fatalf("done with %d of %d bytes", len(r.Stdout), r.StdoutBytes)
+			}
+		})
+	}
+}
