@@ -22,7 +22,7 @@ const (
 
 	announceHead    = 33
 	announceNodes   = 180 // in one message, which must stay below 1,000 bytes
-	announceDirect  = 8   // up to so many nodes each get a packet of their own
+	announceDirect  = 64  // up to so many nodes each get a packet of their own
 	announceDials   = 16  // dials at once for announcements
 	announceTimeout = 5 * time.Second
 	announceAge     = 2 * time.Second // how long after its start others know an agent

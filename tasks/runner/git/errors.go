@@ -110,7 +110,7 @@ func (e *gitError) unreachable() bool {
 // explain returns what a failed fetch means for the user.
 func (e *gitError) explain(url string) error {
 	switch {
-	case e.says("cannot run ssh"):
+	case e.says("cannot run ssh", "ssh: not found", "ssh: command not found"):
 		return &failure{tasks.NotFound, fmt.Sprintf("repository %.200s: ssh is not on this worker; install it, or use an https URL", url)}
 	case e.says("could not read username", "could not read password", "terminal prompts disabled", "authentication failed",
 		"permission denied (", "host key verification failed", "returned error: 401", "returned error: 403", "access denied"):

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -105,12 +107,16 @@ func (r *Runner) Run(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
 		at.Task = &bare
 	}
 	return workdir.Run(ctx, &r.work, &at, func(d *workdir.Dir, s *process.Spec) (out tasks.Outcome) {
-		j := &job{r: r, ctx: ctx, a: a, dir: d}
-		commit, m, err := j.commit(url, t.Ref)
+		m, err := r.acquire(url)
 		if err != nil {
 			return process.Failure(ctx, err)
 		}
 		defer r.release(m)
+		j := &job{r: r, ctx: ctx, a: a, dir: d}
+		commit, err := j.commit(m, t.Ref)
+		if err != nil {
+			return process.Failure(ctx, err)
+		}
 		if t.Dir == "" {
 			return j.inWorkDir(m, commit, s)
 		}
@@ -165,6 +171,13 @@ func (j *job) inWorkDir(m *mirror, commit string, s *process.Spec) tasks.Outcome
 		return process.Failure(j.ctx, err)
 	}
 	defer tree.Close()
+	for i := range j.a.Task.Inputs {
+		in := &j.a.Task.Inputs[i]
+		st, err := os.Lstat(filepath.Join(tree.Path(), filepath.FromSlash(in.Name)))
+		if err == nil && !(st.IsDir() && fs.FileMode(in.Mode).IsDir()) {
+			return process.Failure(j.ctx, badInput("input %.80q: the repository has something of this name; choose another", in.Name))
+		}
+	}
 	if err := tree.Place(j.ctx, j.a); err != nil {
 		return process.Failure(j.ctx, err)
 	}

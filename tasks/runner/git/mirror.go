@@ -116,59 +116,66 @@ func writeConfiguration(path string) error {
 	return err
 }
 
-// commit returns the id of the commit that ref names in the repository, and the
-// mirror that has it, which the caller releases.
-func (j *job) commit(url, ref string) (id string, m *mirror, err error) {
+// commit returns the id of the commit that ref names in the repository; the
+// mirror has it.
+func (j *job) commit(m *mirror, ref string) (string, error) {
 	if ref == "HEAD" {
 		ref = ""
 	}
-	if m, err = j.r.acquire(url); err != nil {
-		return "", nil, err
-	}
-	defer func() {
-		if err != nil {
-			j.r.release(m)
-		}
-	}()
-	if fullID(ref) {
-		if id, err = j.resolve(m, ref); id != "" || err != nil {
-			j.r.hits.Add(1)
-			return id, m, err
-		}
+	if id, err := j.here(m, ref); id != "" || err != nil {
+		return id, err
 	}
 	asked := time.Now()
 	unlock, err := j.lock(m)
 	if err != nil {
-		return "", nil, err
+		return "", err
 	}
 	defer unlock()
-	if fullID(ref) { // somebody else may have fetched it
-		if id, err = j.resolve(m, ref); id != "" || err != nil {
-			j.r.hits.Add(1)
-			return id, m, err
-		}
+	if id, err := j.here(m, ref); id != "" || err != nil { // another has fetched it
+		return id, err
 	}
 	if m.fetched.After(asked) {
 		j.r.hits.Add(1)
-	} else if err = j.update(m); err != nil {
-		id, err = j.instead(m, ref, err)
-		return id, m, err
+	} else if err := j.update(m); err != nil {
+		return j.instead(m, ref, err)
 	}
-	if id, err = j.resolve(m, ref); id == "" && err == nil && fullID(ref) {
-		// Of no branch or tag. Servers that allow it give it by its id.
-		if _, err = j.fetch(m, m.dir, ref); err == nil {
-			id, err = j.resolve(m, ref)
-		} else if failed := (*gitError)(nil); errors.As(err, &failed) && !failed.unreachable() {
-			err = nil
-		}
+	id, err := j.resolve(m, ref)
+	if id == "" && err == nil && fullID(ref) {
+		id, err = j.fetchID(m, ref)
 	}
 	switch {
 	case err != nil || id != "":
-		return id, m, err
+		return id, err
 	case ref == "":
-		return "", m, badInput("repository %.200s: it has no commits, or its HEAD leads nowhere; name a branch, tag or commit", url)
+		return "", badInput("repository %.200s: it has no commits, or its HEAD leads nowhere; name a branch, tag or commit", m.url)
 	}
-	return "", m, badInput("repository %.200s: it has no branch, tag or commit %q", url, ref)
+	return "", badInput("repository %.200s: it has no branch, tag or commit %q", m.url, ref)
+}
+
+// here returns the commit of a full id if the mirror has it: no fetch is needed.
+func (j *job) here(m *mirror, ref string) (id string, err error) {
+	if fullID(ref) {
+		if id, err = j.resolve(m, ref); id != "" {
+			j.r.hits.Add(1)
+		}
+	}
+	return id, err
+}
+
+// fetchID fetches a commit that no branch or tag has, "" if the server does not
+// have it, or gives nothing by its id. The lock is held.
+func (j *job) fetchID(m *mirror, id string) (string, error) {
+	_, err := j.fetch(m, m.dir, id)
+	var failed *gitError
+	switch {
+	case err == nil:
+		return j.resolve(m, id)
+	case errors.As(err, &failed) && failed.unreachable():
+		return "", failed.explain(m.url)
+	case failed != nil:
+		return "", nil
+	}
+	return "", err
 }
 
 // instead returns the commit of a ref that is sure to be what it was, after the
