@@ -7,13 +7,26 @@ import (
 	"github.com/scagent/scagent/tasks/wire"
 )
 
+// mineLocked returns the attempt if it is of the master at the other end of l:
+// no other has a say in it.
+func (w *Worker) mineLocked(l *wire.Link, k wire.Key) *attempt {
+	if a := w.attempts[k]; a != nil && a.master == l.Peer().Node {
+		return a
+	}
+	return nil
+}
+
 // Offer takes an attempt into a slot or the queue, or rejects it. An attempt
 // that is known already is answered with where it stands.
 func (w *Worker) Offer(l *wire.Link, o *wire.Offer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if a := w.attempts[o.Key]; a != nil {
-		w.replyLocked(a, l)
+	if w.attempts[o.Key] != nil {
+		if a := w.mineLocked(l, o.Key); a != nil {
+			w.replyLocked(a, l)
+		} else {
+			l.SendReject(o.Key, tasks.Refused, "the attempt is another master's")
+		}
 		return
 	}
 	switch {
@@ -55,18 +68,18 @@ func (w *Worker) Offer(l *wire.Link, o *wire.Offer) {
 }
 
 // Grant starts an at-most-once attempt.
-func (w *Worker) Grant(_ *wire.Link, k wire.Key) {
+func (w *Worker) Grant(l *wire.Link, k wire.Key) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if a := w.attempts[k]; a != nil && a.phase == awaitingGrant {
+	if a := w.mineLocked(l, k); a != nil && a.phase == awaitingGrant {
 		w.startLocked(a)
 	}
 }
 
 // Window lets an attempt write n more bytes.
-func (w *Worker) Window(_ *wire.Link, k wire.Key, n uint32) {
+func (w *Worker) Window(l *wire.Link, k wire.Key, n uint32) {
 	w.mu.Lock()
-	a := w.attempts[k]
+	a := w.mineLocked(l, k)
 	w.mu.Unlock()
 	if a != nil {
 		a.out.grant(int(n))
@@ -74,10 +87,10 @@ func (w *Worker) Window(_ *wire.Link, k wire.Key, n uint32) {
 }
 
 // Ack forgets an attempt whose outcome the master has recorded.
-func (w *Worker) Ack(_ *wire.Link, k wire.Key) {
+func (w *Worker) Ack(l *wire.Link, k wire.Key) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if a := w.attempts[k]; a != nil && a.phase == finished {
+	if a := w.mineLocked(l, k); a != nil && a.phase == finished {
 		w.forgetLocked(a)
 	}
 }
@@ -88,7 +101,7 @@ func (w *Worker) Recall(l *wire.Link, ks []wire.Key) {
 	defer w.mu.Unlock()
 	var back []wire.Key
 	for _, k := range ks {
-		if a := w.attempts[k]; a != nil && a.phase == queued {
+		if a := w.mineLocked(l, k); a != nil && a.phase == queued {
 			w.dropLocked(a)
 			back = append(back, k)
 		}
@@ -101,7 +114,7 @@ func (w *Worker) Recall(l *wire.Link, ks []wire.Key) {
 func (w *Worker) Cancel(l *wire.Link, k wire.Key, r tasks.StopReason) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	a := w.attempts[k]
+	a := w.mineLocked(l, k)
 	switch {
 	case a == nil:
 		l.SendState([]wire.AttemptState{{Key: k, State: wire.Unknown}})
@@ -126,7 +139,7 @@ func (w *Worker) Reattach(l *wire.Link, held []wire.Held) {
 	for i, h := range held {
 		wanted[h.Key] = true
 		states[i].Key = h.Key
-		if a := w.attempts[h.Key]; a != nil && !a.forsaken {
+		if a := w.mineLocked(l, h.Key); a != nil && !a.forsaken {
 			states[i].State = a.phase.wire()
 		}
 	}
@@ -137,7 +150,7 @@ func (w *Worker) Reattach(l *wire.Link, held []wire.Held) {
 		}
 	}
 	for _, h := range held {
-		if a := w.attempts[h.Key]; a != nil && !a.forsaken {
+		if a := w.mineLocked(l, h.Key); a != nil && !a.forsaken {
 			a.link = l
 			a.out.resume(l, h.Received, h.Taken)
 			w.replyLocked(a, l)

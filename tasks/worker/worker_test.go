@@ -440,3 +440,22 @@ func TestPanicOfARunnerIsTheAttemptsOutcome(t *testing.T) {
 		}
 	})
 }
+
+func TestOneMasterHasNoSayInAnothersAttempt(t *testing.T) {
+	inRig(t, 1, nil, func(t *testing.T, r *rig) {
+		a, ha := r.link("a")
+		offer(a, "a", 1)
+		offer(a, "a", 2)
+		expect(t, ha, "started 1, accept 2 queued")
+		b, hb := r.link("b")
+		b.SendCancel(key("a", 1), tasks.StopKill)
+		b.SendRecall([]wire.Key{key("a", 2)})
+		offer(b, "a", 1)
+		b.SendReattach([]wire.Held{{Key: key("a", 1)}})
+		expect(t, hb, "state 1 unknown, given back [], reject 1 refused, state 1 unknown")
+		expect(t, ha, "")
+		if ld := r.w.Load(); ld.Busy != 1 || ld.Queued != 1 {
+			t.Errorf("load = %+v, want both attempts still there", ld)
+		}
+	})
+}

@@ -190,6 +190,7 @@ func (b *buffer) String() string {
 }
 
 func TestRefsAreCheckedOut(t *testing.T) {
+	t.Parallel()
 	r := newRepo(t)
 	w := newWorker(t, nil)
 	old := r.git("rev-parse", "v1.0")
@@ -207,6 +208,7 @@ func TestRefsAreCheckedOut(t *testing.T) {
 }
 
 func TestPathsAndShortNames(t *testing.T) {
+	t.Parallel()
 	r := newRepo(t)
 	w := newWorker(t, func(c *git.Config) { c.Base = "file://" + filepath.Dir(filepath.Dir(r.dir)) })
 	for _, url := range []string{r.dir, "user/project.git"} {
@@ -235,6 +237,7 @@ func loggingGit(t *testing.T) (program string, calls func(verb string) int) {
 }
 
 func TestManyAtOnceCloneOnce(t *testing.T) {
+	t.Parallel()
 	r := newRepo(t)
 	program, calls := loggingGit(t)
 	w := newWorker(t, func(c *git.Config) { c.Git = program })
@@ -258,6 +261,7 @@ func TestManyAtOnceCloneOnce(t *testing.T) {
 }
 
 func TestTwoAgentsShareMirrors(t *testing.T) {
+	t.Parallel()
 	r := newRepo(t)
 	program, calls := loggingGit(t)
 	one := newWorker(t, func(c *git.Config) { c.Git = program })
@@ -293,6 +297,7 @@ func (w *worker) objects() (n int) {
 }
 
 func TestSecondRunFetchesWhatIsNew(t *testing.T) {
+	t.Parallel()
 	r := newRepo(t)
 	w := newWorker(t, nil)
 	if got := w.shell(r.url(), "", "cat f"); got.stdout != "two" {
@@ -330,6 +335,7 @@ func TestSecondRunFetchesWhatIsNew(t *testing.T) {
 }
 
 func TestCommitOfNoBranch(t *testing.T) {
+	t.Parallel()
 	r := newRepo(t)
 	r.git("checkout", "-q", "--detach")
 	id := r.commit("f", "alone")
@@ -349,6 +355,7 @@ func TestCommitOfNoBranch(t *testing.T) {
 }
 
 func TestCommands(t *testing.T) {
+	t.Parallel()
 	r := newRepo(t)
 	w := newWorker(t, nil)
 	sh := func(line string) []string { return []string{"sh", "-c", line} }
@@ -418,6 +425,7 @@ func TestTheWorkTreeIsTheWorkDirectory(t *testing.T) {
 }
 
 func TestDirIsWhereTheCloneIsMade(t *testing.T) {
+	t.Parallel()
 	r := newRepo(t)
 	w := newWorker(t, nil)
 	dir := t.TempDir()
@@ -437,6 +445,7 @@ func TestDirIsWhereTheCloneIsMade(t *testing.T) {
 }
 
 func TestHooksSubmodulesAndFiltersAreOff(t *testing.T) {
+	t.Parallel()
 	sub, r := newRepo(t), newRepo(t)
 	r.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", sub.url(), "sub")
 	r.write(".gitattributes", "big filter=lfs diff=lfs merge=lfs -text\nev filter=evil\n")
