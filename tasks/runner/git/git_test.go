@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -227,6 +228,9 @@ func loggingGit(t *testing.T) (program string, calls func(verb string) int) {
 	}
 	program = filepath.Join(dir, "git")
 	log := filepath.Join(dir, "log")
+	// A process being started meanwhile would have the file open for writing.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	if err := os.WriteFile(program, []byte(fmt.Sprintf("#!/bin/sh\necho \" $* \" >>%s\nexec %s \"$@\"\n", log, real)), 0o755); err != nil {
 		t.Fatal(err)
 	}

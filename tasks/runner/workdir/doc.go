@@ -13,10 +13,16 @@
 //
 // The steps, in order: Create; Place puts the inputs in; Give hands all of it to
 // the user that the task runs as; Env is the environment for it; Collect brings
-// the outputs back once nothing of the task runs any more; Remove.
+// the outputs back once nothing of the task runs any more; Remove. Run takes all
+// of them around whatever runs the task. Sub makes a directory inside, such as a
+// clone, the work directory: HOME and TMPDIR are outside of it then.
 //
-// Names come from whoever submitted the task, and the contents of the directory
-// from the task: neither leads outside of the directory. Inputs are placed
-// through an os.Root. Outputs are regular files only; a symbolic link is
-// followed to a file inside the directory and left out, with a note, otherwise.
+// Inputs and outputs are files, directories and symbolic links; what came out,
+// put in again, is the same tree. Contents are copied or moved, and never read
+// into memory but by Attempt.Keep.
+//
+// Names and links come from whoever submitted the task, and the contents of the
+// directory from the task: none of them leads outside of the directory. Inputs
+// are placed through an os.Root. A link to somewhere else is refused among the
+// inputs and left out, with a note, of the outputs.
 package workdir
