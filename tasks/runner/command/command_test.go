@@ -5,6 +5,7 @@ package command_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"os"
@@ -74,7 +75,7 @@ func newFixture(t *testing.T, cfg command.Config, task tasks.Task) *fixture {
 		t.Fatal(err)
 	}
 	task.Kind = tasks.Command
-	f.attempt = tasks.Attempt{Task: &task, ID: tasks.ID{9}, N: 1, Slots: 1, Node: "n1", Stdout: &f.out, Stderr: &f.errs,
+	f.attempt = tasks.Attempt{Task: &task, ID: newID(), N: 1, Slots: 1, Node: "n1", Stdout: &f.out, Stderr: &f.errs,
 		Keep: func(path string) (tasks.Content, error) {
 			b, err := os.ReadFile(path)
 			return tasks.Content{Inline: b}, err
@@ -316,11 +317,18 @@ func BenchmarkTrue(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			var out, errs bytes.Buffer
-			a := tasks.Attempt{Task: &tasks.Task{Argv: []string{"/bin/true"}}, ID: tasks.ID{1}, N: 1, Stdout: &out, Stderr: &errs}
+			a := tasks.Attempt{Task: &tasks.Task{Argv: []string{"/bin/true"}}, ID: newID(), N: 1, Stdout: &out, Stderr: &errs}
 			if o := r.Run(b.Context(), &a); o.Code != tasks.OK {
 				b.Error(o)
 			}
 		}
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
+}
+
+// newID returns an ID that no other test has, in this process or another: stray
+// processes are found, and killed, by it.
+func newID() (id tasks.ID) {
+	rand.Read(id[:])
+	return id
 }

@@ -5,6 +5,7 @@ package file_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"io"
 	"os"
@@ -40,7 +41,7 @@ func run(t *testing.T, ctx context.Context, task tasks.Task, stdin string) resul
 		t.Fatal(err)
 	}
 	var out, errs bytes.Buffer
-	a := tasks.Attempt{Task: &task, ID: tasks.ID{9}, N: 1, Slots: 1, Stdout: &out, Stderr: &errs,
+	a := tasks.Attempt{Task: &task, ID: newID(), N: 1, Slots: 1, Stdout: &out, Stderr: &errs,
 		Open: func(_ context.Context, c *tasks.Content) (io.ReadCloser, error) {
 			return io.NopCloser(strings.NewReader(c.Blob)), nil
 		},
@@ -206,7 +207,7 @@ func TestAFileIsStopped(t *testing.T) {
 	}
 	task := script("a.sh", "#!/bin/sh\necho ready; sleep 100 & wait")
 	stop := writer(func([]byte) { cancel(&tasks.StopError{Reason: tasks.StopCancel}) })
-	out := r.Run(ctx, &tasks.Attempt{Task: &task, ID: tasks.ID{9}, N: 1, Stdout: stop})
+	out := r.Run(ctx, &tasks.Attempt{Task: &task, ID: newID(), N: 1, Stdout: stop})
 	if out.Code != tasks.Cancelled || out.Signal != "SIGTERM" {
 		t.Errorf("Run = %+v", out)
 	}
@@ -252,4 +253,11 @@ func TestInterpreterThatAWorkerMustHave(t *testing.T) {
 			t.Errorf("Interpreter(%q, %q, %q) = %q, %v, want %q", c.name, c.head, c.interpreter, got, ok, c.want)
 		}
 	}
+}
+
+// newID returns an ID that no other test has, in this process or another: stray
+// processes are found, and killed, by it.
+func newID() (id tasks.ID) {
+	rand.Read(id[:])
+	return id
 }

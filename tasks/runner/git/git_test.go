@@ -5,6 +5,7 @@ package git_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/exec"
@@ -152,16 +153,8 @@ func (w *worker) shell(url, ref, line string) result {
 	return w.run(w.t.Context(), tasks.Task{Kind: tasks.Git, URL: url, Ref: ref, Shell: line})
 }
 
-var (
-	lastID   byte
-	lastIDmu sync.Mutex
-)
-
 func attempt(task *tasks.Task, out, errs *buffer) *tasks.Attempt {
-	lastIDmu.Lock()
-	defer lastIDmu.Unlock()
-	lastID++
-	return &tasks.Attempt{Task: task, ID: tasks.ID{9, lastID}, N: 1, Slots: 1, Node: "n1", Stdout: out, Stderr: errs,
+	return &tasks.Attempt{Task: task, ID: newID(), N: 1, Slots: 1, Node: "n1", Stdout: out, Stderr: errs,
 		Keep: func(path string) (tasks.Content, error) {
 			b, err := os.ReadFile(path)
 			return tasks.Content{Inline: b}, err
@@ -468,4 +461,11 @@ func TestHooksSubmodulesAndFiltersAreOff(t *testing.T) {
 	if len(got.Outputs) != 1 || !strings.Contains(got.Text, `"link" is a symbolic link that leads nowhere inside`) {
 		t.Errorf("outputs %+v, text %q", got.Outputs, got.Text)
 	}
+}
+
+// newID returns an ID that no other test has, in this process or another: stray
+// processes are found, and killed, by it.
+func newID() (id tasks.ID) {
+	rand.Read(id[:])
+	return id
 }
