@@ -168,9 +168,9 @@ func originalRequest(body []byte, req *SubmitRequest) (bool, error) {
 		return false, nil
 	}
 	var rest struct {
-		Task    struct{}     `json:"task"`
-		Target  tasks.Target `json:"target"`
-		Options OptionsSpec  `json:"options"`
+		Task    json.RawMessage `json:"task"`
+		Target  tasks.Target    `json:"target"`
+		Options OptionsSpec     `json:"options"`
 	}
 	if err := unmarshal(body, &rest, "task"); err != nil {
 		return true, err

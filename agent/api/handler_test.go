@@ -145,6 +145,20 @@ func TestSubmitAndLookAtTheTask(t *testing.T) {
 	}
 }
 
+func TestTaskObjectsOfTheOriginalAreTaken(t *testing.T) {
+	b := apitest.New(t, run)
+	h := api.NewHandler(b, api.Options{})
+	post := func(body string) answer { return ask(t, h, "POST", "/v1/tasks?dry_run=1", body) }
+	var dry api.DryRun
+	post(`{"task":{"type":"function","func":"function(a,b){return a+b}","args":[1,{"any":"field"}]},"options":{"wait_workers_seconds":0}}`).into(&dry)
+	if len(dry.Workers) != 2 || dry.Error == nil || dry.Error.Code != "no_match" || !strings.Contains(dry.Workers[0].Why, "kind js") {
+		t.Errorf("a function = %+v, want that it is a task of kind js, which no worker here runs", dry)
+	}
+	post(`{"task":{"type":"file","fileName":"x.js"}}`).refused(400, "bad_task", "want an absolute path")
+	post(`{"task":{"type":"wasm"}}`).refused(400, "bad_task", "want file, github or function")
+	post(`{"task":{"type":"function","func":"x"},"targte":{}}`).refused(400, "bad_request", "targte")
+}
+
 func TestRunOfSeveral(t *testing.T) {
 	b := apitest.New(t, run)
 	h := api.NewHandler(b, api.Options{})
