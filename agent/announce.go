@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/base32"
 	"time"
 
 	"github.com/scagent/scagent/membership"
@@ -28,11 +27,9 @@ const (
 	announceAge     = 2 * time.Second // how long after its start others know an agent
 )
 
-var nodeText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-
 // nodeBytes decodes the first n bytes of a node id.
 func nodeBytes(id string, n int) []byte {
-	b, err := nodeText.DecodeString(id[:min(len(id), (n*8+4)/5)])
+	b, err := idText.DecodeString(id[:min(len(id), (n*8+4)/5)])
 	if err != nil || len(b) < n {
 		return make([]byte, n)
 	}
@@ -82,7 +79,7 @@ func (a *Agent) onMessage(_ string, msg []byte) {
 	if !a.cfg.has(membership.RoleWorker) || !a.announced(msg[announceHead:]) {
 		return
 	}
-	prefix := nodeText.EncodeToString(msg[17:announceHead])[:25]
+	prefix := idText.EncodeToString(msg[17:announceHead])[:25]
 	for _, m := range a.pool.Members() {
 		if m.ID[:25] != prefix || m.Self || !m.Status.Present() {
 			continue
