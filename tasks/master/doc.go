@@ -17,7 +17,7 @@
 // same agent answers: both say what they hold, and nothing runs twice. Nobody
 // listens there, or another start of the agent does, or all is silent past the
 // lease: the attempts are lost and their tasks go elsewhere. The first final
-// result counts, also if it comes from an attempt that was given up.
+// result counts; what comes later is dropped.
 //
 // A task of at most one attempt is offered, accepted, granted, and only then
 // started: without the grant it cannot have run.
