@@ -1,0 +1,299 @@
+package secret
+
+import (
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Keyring is what a node of a secured pool has: its own key and the secrets that
+// it takes. Its methods may be called from any goroutine.
+type Keyring struct {
+	key   ed25519.PrivateKey // constant
+	node  string             // constant
+	pki   *PKI               // constant; nil: certificates come from the secret
+	hosts []string           // constant
+	now   func() time.Time   // constant
+
+	mu    sync.Mutex // serializes changes of state
+	state atomic.Pointer[state]
+}
+
+// state is constant.
+type state struct {
+	chain    Chain
+	promoted bool               // gossip is sealed with the current key
+	certs    []*tls.Certificate // one for each entry of chain; with PKI, its only one
+	gossip   []GossipKey
+	beacon   [][]byte
+}
+
+// GossipKey seals gossip packets.
+type GossipKey struct {
+	Tag    [4]byte // names the key, in public
+	Secret [32]byte
+}
+
+// Config configures a Keyring.
+type Config struct {
+	Chain Chain              // required
+	Key   ed25519.PrivateKey // the node's; not used with PKI
+	PKI   *PKI               // nil: certificates come from the secret
+	// Hosts are names and addresses of the node for programs like curl.
+	Hosts []string
+}
+
+// NewKeyring returns the keyring of the node with the key.
+func NewKeyring(c Config) (*Keyring, error) {
+	k := &Keyring{key: c.Key, pki: c.PKI, hosts: c.Hosts, now: time.Now}
+	if k.pki != nil {
+		k.node = k.pki.node
+	} else {
+		var err error
+		if k.node, err = NodeID(c.Key.Public()); err != nil {
+			return nil, err
+		}
+	}
+	return k, k.set(c.Chain, true)
+}
+
+// set replaces the chain.
+func (k *Keyring) set(c Chain, promoted bool) error {
+	if len(c) == 0 {
+		return errors.New("the keyring has no secret")
+	}
+	st := &state{chain: slices.Clone(c), promoted: promoted}
+	for _, e := range c {
+		if k.pki != nil {
+			st.certs = append(st.certs, &k.pki.cert)
+			continue
+		}
+		cert, err := e.Secret.certificate(k.key, k.hosts)
+		if err != nil {
+			return err
+		}
+		st.certs = append(st.certs, cert)
+	}
+	for _, e := range c {
+		st.gossip = append(st.gossip, GossipKey{e.Secret.tag, e.Secret.gossip})
+		st.beacon = append(st.beacon, e.Secret.discovery[:])
+	}
+	if !promoted && len(c) > 1 {
+		st.gossip[0], st.gossip[1] = st.gossip[1], st.gossip[0]
+		st.beacon[0], st.beacon[1] = st.beacon[1], st.beacon[0]
+	}
+	k.state.Store(st)
+	return nil
+}
+
+// current drops what has ended and returns the state.
+func (k *Keyring) current() *state {
+	st := k.state.Load()
+	now := k.now()
+	ended := func(e Entry) bool { return !e.Until.IsZero() && now.After(e.Until) }
+	if !slices.ContainsFunc(st.chain, ended) {
+		return st
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	st = k.state.Load()
+	rest := slices.DeleteFunc(slices.Clone(st.chain), ended)
+	if len(rest) < len(st.chain) {
+		if err := k.set(rest, st.promoted); err != nil {
+			return st // issuing certificates does not fail the second time
+		}
+	}
+	return k.state.Load()
+}
+
+// Node returns the id of this node.
+func (k *Keyring) Node() string { return k.node }
+
+// Chain returns the secrets that are taken now, the current one first.
+func (k *Keyring) Chain() Chain { return k.current().chain }
+
+// Submits reports whether this node's own certificate lets it submit tasks.
+func (k *Keyring) Submits() bool {
+	if k.pki != nil {
+		peer, err := k.pki.verify([]*x509.Certificate{k.pki.cert.Leaf}, k.pki.intermediates()...)
+		return err == nil && peer.Submit
+	}
+	return k.current().chain.Current().Full()
+}
+
+// Replace takes over a chain with a newer secret than the current one, and
+// reports whether it was one: it must list the current secret as replaced. Until
+// Promote, gossip is still sealed with the old key.
+func (k *Keyring) Replace(c Chain) (bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	st := k.state.Load()
+	if len(c) == 0 || c[0].Secret.cluster == st.chain[0].Secret.cluster || !c.Has(st.chain[0].Secret) {
+		return false, nil
+	}
+	if st.chain[0].Secret.Full() && !c[0].Secret.Full() {
+		return false, errors.New("the new secret is a worker token, the one in force is not")
+	}
+	if !st.chain[0].Secret.Full() {
+		c = c.Tokens()
+	}
+	return true, k.set(c, false)
+}
+
+// Promote seals gossip with the current key from now on. It is called when the
+// others have had time to learn it.
+func (k *Keyring) Promote() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if st := k.state.Load(); !st.promoted {
+		_ = k.set(st.chain, true) // these certificates were issued before
+	}
+}
+
+// GossipKeys returns the keys of gossip: the first seals, any opens.
+func (k *Keyring) GossipKeys() []GossipKey { return k.current().gossip }
+
+// BeaconKeys returns the MAC keys of beacons: the first signs, any is accepted.
+func (k *Keyring) BeaconKeys() [][]byte { return k.current().beacon }
+
+// serverName is what a client greets with, by which the server finds the
+// certificate to show.
+func (s *Secret) serverName() string { return s.Cluster() + ".scagent" }
+
+// base is what both sides' configurations have in common.
+func base() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true}
+}
+
+// Server returns the configuration of a server. Gossip and links, which are the
+// protocols other than http/1.1, demand a certificate. A client of http/1.1 may
+// have none; who it is must then be asked otherwise, see CheckRequest.
+func (k *Keyring) Server(protocols ...string) *tls.Config {
+	outer := base()
+	outer.NextProtos = protocols
+	outer.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		st := k.current()
+		c := base()
+		c.NextProtos = protocols
+		c.Certificates = []tls.Certificate{*st.serverCert(hello.ServerName)}
+		c.ClientAuth = tls.RequireAnyClientCert
+		if len(hello.SupportedProtos) == 0 || slices.Contains(hello.SupportedProtos, "http/1.1") {
+			c.ClientAuth = tls.RequestClientCert
+			c.NextProtos = []string{"http/1.1"} // nothing else without a certificate
+		}
+		c.ClientCAs = k.pool(st)
+		c.VerifyConnection = func(cs tls.ConnectionState) error {
+			if len(cs.PeerCertificates) == 0 {
+				return nil // an HTTP client
+			}
+			_, err := k.verify(cs)
+			return err
+		}
+		return c, nil
+	}
+	return outer
+}
+
+// serverCert returns the certificate of the secret that the client named, or the
+// current one.
+func (st *state) serverCert(name string) *tls.Certificate {
+	for i, e := range st.chain {
+		if strings.EqualFold(name, e.Secret.serverName()) {
+			return st.certs[i]
+		}
+	}
+	return st.certs[0]
+}
+
+// pool names the authorities from which a client may show a certificate.
+func (k *Keyring) pool(st *state) *x509.CertPool {
+	if k.pki != nil {
+		return k.pki.roots
+	}
+	p := x509.NewCertPool()
+	for _, e := range st.chain {
+		for _, a := range e.Secret.authorities() {
+			p.AddCert(a.cert)
+		}
+	}
+	return p
+}
+
+// Client returns the configuration for dialling the node with the id, or any of
+// the cluster if it is empty, to speak protocol.
+func (k *Keyring) Client(protocol, node string) *tls.Config {
+	st := k.current()
+	c := base()
+	c.NextProtos = []string{protocol}
+	c.ServerName = st.chain.Current().serverName()
+	if !st.promoted && len(st.chain) > 1 {
+		c.ServerName = st.chain[1].Secret.serverName()
+	}
+	c.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if k.pki != nil {
+			return st.certs[0], nil
+		}
+		for i, e := range st.chain {
+			for _, a := range e.Secret.authorities() {
+				if (a.role == roleMaster) == e.Secret.Full() && slices.ContainsFunc(info.AcceptableCAs, a.isNamed) {
+					return st.certs[i], nil
+				}
+			}
+		}
+		return st.certs[0], nil // it will be refused, with a reason
+	}
+	// What proves the server is not its name but its key: VerifyConnection is
+	// what the standard verification is elsewhere.
+	c.InsecureSkipVerify = true
+	c.VerifyConnection = func(cs tls.ConnectionState) error {
+		peer, err := k.verify(cs)
+		if err == nil && node != "" && peer.Node != node {
+			err = fmt.Errorf("node %s answers, want %s", peer.Node, node)
+		}
+		return err
+	}
+	return c
+}
+
+// verify checks the other side's certificates.
+func (k *Keyring) verify(cs tls.ConnectionState) (Peer, error) {
+	if len(cs.PeerCertificates) == 0 {
+		return Peer{}, errors.New("it has no certificate")
+	}
+	if k.pki != nil {
+		return k.pki.verify(cs.PeerCertificates)
+	}
+	for _, e := range k.current().chain {
+		peer, err := e.Secret.verify(cs.PeerCertificates[0])
+		if !errors.Is(err, errStranger) {
+			return peer, err
+		}
+	}
+	return Peer{}, errStranger
+}
+
+// PeerOf returns who is at the other end of a connection that Server or Client
+// configured. A secret that has ended since the handshake does not count any more.
+func (k *Keyring) PeerOf(c net.Conn) (Peer, error) {
+	t, ok := c.(interface{ ConnectionState() tls.ConnectionState })
+	if !ok {
+		return Peer{}, errors.New("the connection is not TLS")
+	}
+	return k.verify(t.ConnectionState())
+}
+
+// PeerOfTLS is PeerOf for what HTTP servers know of a connection.
+func (k *Keyring) PeerOfTLS(cs *tls.ConnectionState) (Peer, error) {
+	if cs == nil {
+		return Peer{}, errors.New("the connection is not TLS")
+	}
+	return k.verify(*cs)
+}
