@@ -163,10 +163,8 @@ func (h *Hub) open(ctx context.Context, d *dialing, node string) (*Link, error) 
 	conn.SetDeadline(time.Now().Add(handshakeTimeout))
 	stop := context.AfterFunc(ctx, func() { hangUp(conn) })
 	peer, err := greet(conn, self, node)
-	if err == nil && h.cfg.Check != nil {
-		if err = h.cfg.Check(conn, peer.Hello); err != nil {
-			err = fmt.Errorf("%w: %w", ErrForbidden, err)
-		}
+	if err == nil {
+		err = h.check(conn, peer)
 	}
 	if !stop() && err == nil {
 		err = ctx.Err()
@@ -268,12 +266,7 @@ func (h *Hub) readDialer(conn net.Conn) (*hello, error) {
 	if err := peer.meets(&hello{Hello: h.cfg.Self, min: minVersion, max: maxVersion}); err != nil {
 		return nil, err
 	}
-	if h.cfg.Check != nil {
-		if err := h.cfg.Check(conn, peer.Hello); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrForbidden, err)
-		}
-	}
-	return peer, nil
+	return peer, h.check(conn, peer)
 }
 
 // refuse tells the dialer why not, if it spoke the protocol, and hangs up.

@@ -58,6 +58,7 @@ type hello struct {
 	Hello
 	min, max uint8
 	serial   uint64
+	rights   Rights // of whoever sent it; does not travel
 }
 
 func appendHello(b []byte, h *hello) []byte {

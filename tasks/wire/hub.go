@@ -33,10 +33,11 @@ type Config struct {
 	Listener net.Listener
 	// Dial opens a connection to a node. nil: this node cannot dial.
 	Dial func(ctx context.Context, node string) (net.Conn, error)
-	// Check may forbid a link to the node that the handshake named, by what the
-	// connection proves of it, say a certificate. nil: all are allowed. It may
-	// be called by several goroutines at once.
-	Check func(conn net.Conn, peer Hello) error
+	// Check says what the node that the handshake named may send, by what the
+	// connection proves of it, say a certificate; an error forbids the link.
+	// nil: all may send everything. It may be called by several goroutines at
+	// once.
+	Check func(conn net.Conn, peer Hello) (Rights, error)
 
 	Master FromWorker // nil: frames from workers are ignored
 	Worker FromMaster // nil: frames from masters are ignored
@@ -69,7 +70,7 @@ type Hub struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // every goroutine of the hub and its links
 
-	accepted, dialed, refused, malformed atomic.Uint64
+	accepted, dialed, refused, malformed, forbidden atomic.Uint64
 
 	// mu guards the fields below. It is never held over I/O or a callback.
 	// Lock order: Hub.mu, then Link.mu.
@@ -90,6 +91,7 @@ type HubStats struct {
 	Dialed    uint64 // links opened from here
 	Refused   uint64 // connections that did not become links
 	Malformed uint64 // links closed because of what they carried
+	Forbidden uint64 // links closed because the other node might not send what it sent
 }
 
 // NewHub checks cfg. The hub does nothing before Start.
@@ -170,7 +172,7 @@ func (h *Hub) Links() []*Link {
 func (h *Hub) Stats() HubStats {
 	s := HubStats{Links: len(h.Links())}
 	s.Accepted, s.Dialed = h.accepted.Load(), h.dialed.Load()
-	s.Refused, s.Malformed = h.refused.Load(), h.malformed.Load()
+	s.Refused, s.Malformed, s.Forbidden = h.refused.Load(), h.malformed.Load(), h.forbidden.Load()
 	return s
 }
 

@@ -372,11 +372,11 @@ func TestAHandshakeThatCannotBeIsATypedErrorOnBothSides(t *testing.T) {
 		inBed(t, func(t *testing.T, b *bed) {
 			b.add("n1", func(cfg *Config) {
 				cfg.MaxLinks = 1
-				cfg.Check = func(_ net.Conn, h Hello) error {
+				cfg.Check = func(_ net.Conn, h Hello) (Rights, error) {
 					if h.Node == "n8" {
-						return errors.New("a certificate of another node")
+						return 0, errors.New("a certificate of another node")
 					}
-					return nil
+					return AllRights, nil
 				}
 			})
 			if c.want == ErrTooManyLinks {

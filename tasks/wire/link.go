@@ -205,8 +205,7 @@ func (l *Link) run() {
 		l.write()
 	}()
 	err := l.read()
-	if errors.Is(err, ErrMalformed) || errors.Is(err, ErrFrameTooLarge) {
-		l.hub.malformed.Add(1)
+	if l.hub.blame(err) {
 		l.Close(err) // so that the other side's log has it too
 		<-written
 	}
@@ -214,4 +213,21 @@ func (l *Link) run() {
 	<-written
 	l.hub.downed(l, l.Err())
 	close(l.ended)
+}
+
+// blame counts why a link that carried something wrong is given up, and reports
+// whether that is why.
+func (h *Hub) blame(err error) bool {
+	var said *PeerError
+	switch {
+	case errors.As(err, &said): // the other side gave up
+		return false
+	case errors.Is(err, ErrForbidden):
+		h.forbidden.Add(1)
+	case errors.Is(err, ErrMalformed), errors.Is(err, ErrFrameTooLarge):
+		h.malformed.Add(1)
+	default:
+		return false
+	}
+	return true
 }

@@ -82,9 +82,13 @@ func (l *Link) handleAll(b []byte) (int, error) {
 	return r, nil
 }
 
-// handle decodes one frame and calls its handler. Frames for a role that this
+// handle checks that the other side may send a frame, decodes it and calls its
+// handler. Frames for a role that this
 // node does not have are ignored, and so are those of unknown types.
 func (l *Link) handle(t frameType, b []byte) error {
+	if err := l.permit(t); err != nil {
+		return err
+	}
 	ok, known := true, true
 	if l.listType != 0 && t != l.listType {
 		ok = false // a list goes in one piece

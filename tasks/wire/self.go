@@ -17,6 +17,7 @@ func (h *Hub) dialSelf(d *dialing) {
 		return
 	}
 	near, far := newLink(h, a, h.helloLocked(), true), newLink(h, b, h.helloLocked(), false)
+	near.peer.rights, far.peer.rights = AllRights, AllRights
 	far.far = true
 	near.prev, h.links[h.cfg.Self.Node] = h.links[h.cfg.Self.Node], near
 	h.far = far

@@ -222,7 +222,7 @@ func (b *bed) raw(node string) net.Conn {
 }
 
 func testHello(node string) *hello {
-	return &hello{Hello: Hello{Cluster: "c", Node: node, Boot: "1", Name: "raw"}, min: 1, max: 1, serial: 1}
+	return &hello{Hello: Hello{Cluster: "c", Node: node, Boot: "1", Name: "raw"}, min: 1, max: 1, serial: 1, rights: AllRights}
 }
 
 // rawLink is raw with the handshake done.
