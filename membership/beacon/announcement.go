@@ -111,27 +111,32 @@ func olderBoot(a, b string) bool {
 // codec writes and reads the announcements of one cluster. It is constant.
 type codec struct {
 	tag  [tagBytes]byte
-	keys [][]byte // the first signs; none: no MAC
+	keys func() [][]byte // the first signs; nil: no MAC
 }
 
-func newCodec(cluster string, keys [][]byte) (codec, error) {
+func newCodec(cluster string, keys func() [][]byte) (codec, error) {
 	if cluster == "" {
 		return codec{}, errors.New("cluster is empty; want the name of a cluster")
 	}
-	c := codec{}
+	c := codec{keys: keys}
 	sum := sha256.Sum256([]byte(tagText + cluster))
 	copy(c.tag[:], sum[:])
-	for i, k := range keys {
+	if keys == nil {
+		return c, nil
+	}
+	if len(keys()) == 0 {
+		return codec{}, errors.New("Keys returns none; want at least one, or no function")
+	}
+	for i, k := range keys() {
 		if len(k) < minKeyBytes {
 			return codec{}, fmt.Errorf("keys[%d] has %d bytes; want at least %d", i, len(k), minKeyBytes)
 		}
-		c.keys = append(c.keys, append([]byte(nil), k...))
 	}
 	return c, nil
 }
 
 // signed reports whether announcements carry a MAC.
-func (c *codec) signed() bool { return len(c.keys) > 0 }
+func (c *codec) signed() bool { return c.keys != nil }
 
 // encode returns the datagram for a, which must have passed check.
 func (c *codec) encode(a *announcement) []byte {
@@ -153,7 +158,7 @@ func (c *codec) encode(a *announcement) []byte {
 	b = appendText(b, a.boot)
 	b = appendText(b, a.name)
 	if c.signed() {
-		b = append(b, mac(c.keys[0], b)...)
+		b = append(b, mac(c.keys()[0], b)...)
 	}
 	return b
 }
@@ -203,7 +208,7 @@ func (c *codec) decode(b []byte) (announcement, error) {
 }
 
 func (c *codec) verify(b, sum []byte) bool {
-	for _, k := range c.keys {
+	for _, k := range c.keys() {
 		if hmac.Equal(mac(k, b), sum) {
 			return true
 		}

@@ -24,7 +24,11 @@ func testCodec(t testing.TB, cluster string, keys ...string) *codec {
 	for _, s := range keys {
 		k = append(k, []byte(s))
 	}
-	c, err := newCodec(cluster, k)
+	fn := func() [][]byte { return k }
+	if len(k) == 0 {
+		fn = nil
+	}
+	c, err := newCodec(cluster, fn)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,10 +33,11 @@ type Config struct {
 	// Addr is where others reach this node's gossip; see SetAddr.
 	Addr netip.AddrPort
 
-	// Keys are the MAC keys of a cluster with a secret, at least 16 bytes each:
-	// the first signs, any is accepted, so that a key can be replaced. None: no
-	// MAC is sent, and announcements that carry one are another pool's.
-	Keys [][]byte
+	// Keys returns the MAC keys of a cluster with a secret, at least one, of at
+	// least 16 bytes each: the first signs, any is accepted, so that a key can be
+	// replaced while the beacon runs. It is called for each datagram. nil: no MAC
+	// is sent, and announcements that carry one are another pool's.
+	Keys func() [][]byte
 
 	// Known reports whether the node is an alive member of this node's pool.
 	// It is called from the goroutine that receives and must be quick.

@@ -237,7 +237,7 @@ func TestPoolsOfDifferentSecretsOrNamesDoNotMix(t *testing.T) {
 			cfg := config(net, p, i)
 			cfg.Cluster = c.cluster
 			if c.key != "" {
-				cfg.Keys = [][]byte{[]byte(c.key)}
+				cfg.Keys = func() [][]byte { return [][]byte{[]byte(c.key)} }
 			}
 			pools = append(pools, p)
 			start(t, cfg)
@@ -411,7 +411,7 @@ func TestConfigurationsThatCannotWorkAreRefused(t *testing.T) {
 		{"no Known", func(c *beacon.Config) { c.Known = nil }, "Known is nil"},
 		{"no OnStranger", func(c *beacon.Config) { c.OnStranger = nil }, "OnStranger is nil"},
 		{"negative interval", func(c *beacon.Config) { c.Interval = -1 }, "Interval is -1ns"},
-		{"short key", func(c *beacon.Config) { c.Keys = [][]byte{[]byte("short")} }, "keys[0] has 5 bytes"},
+		{"short key", func(c *beacon.Config) { c.Keys = func() [][]byte { return [][]byte{[]byte("short")} } }, "keys[0] has 5 bytes"},
 		{"empty interface", func(c *beacon.Config) { c.Interfaces = []string{""} }, "Interfaces has an empty name"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -256,7 +256,7 @@ func TestWithASecretMapsAreNeitherSentNorRead(t *testing.T) {
 		net := beacontest.New()
 		out := maps(t, net)
 		cfg := config(net, newPool(), 1)
-		cfg.Keys = [][]byte{[]byte("0123456789abcdef")}
+		cfg.Keys = func() [][]byte { return [][]byte{[]byte("0123456789abcdef")} }
 		asked := show(&cfg, beacon.Service{Name: "worker"})
 		calls := record(&cfg)
 		b := start(t, cfg)
