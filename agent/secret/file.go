@@ -28,6 +28,9 @@ type Entry struct {
 	Until  time.Time // when it ends; zero for the current one
 }
 
+// ended reports whether the secret is no longer taken.
+func (e Entry) ended(now time.Time) bool { return !e.Until.IsZero() && now.After(e.Until) }
+
 // Chain are the secrets of a file: the current one, and what it replaced, the
 // newest first.
 type Chain []Entry

@@ -29,7 +29,8 @@ type Keyring struct {
 
 // state is constant.
 type state struct {
-	chain    Chain
+	all      Chain              // what has ended as well
+	chain    Chain              // what is taken
 	promoted bool               // gossip is sealed with the current key
 	certs    []*tls.Certificate // one for each entry of chain; with PKI, its only one
 	gossip   []GossipKey
@@ -70,8 +71,14 @@ func (k *Keyring) set(c Chain, promoted bool) error {
 	if len(c) == 0 {
 		return errors.New("the keyring has no secret")
 	}
-	st := &state{chain: slices.Clone(c), promoted: promoted}
-	for _, e := range c {
+	now := k.now()
+	st := &state{all: slices.Clone(c), promoted: promoted}
+	for i, e := range c {
+		if i == 0 || !e.ended(now) {
+			st.chain = append(st.chain, e)
+		}
+	}
+	for _, e := range st.chain {
 		if k.pki != nil {
 			st.certs = append(st.certs, &k.pki.cert)
 			continue
@@ -82,11 +89,11 @@ func (k *Keyring) set(c Chain, promoted bool) error {
 		}
 		st.certs = append(st.certs, cert)
 	}
-	for _, e := range c {
+	for _, e := range st.chain {
 		st.gossip = append(st.gossip, GossipKey{e.Secret.tag, e.Secret.gossip})
 		st.beacon = append(st.beacon, e.Secret.discovery[:])
 	}
-	if !promoted && len(c) > 1 {
+	if !promoted && len(st.chain) > 1 {
 		st.gossip[0], st.gossip[1] = st.gossip[1], st.gossip[0]
 		st.beacon[0], st.beacon[1] = st.beacon[1], st.beacon[0]
 	}
@@ -98,18 +105,14 @@ func (k *Keyring) set(c Chain, promoted bool) error {
 func (k *Keyring) current() *state {
 	st := k.state.Load()
 	now := k.now()
-	ended := func(e Entry) bool { return !e.Until.IsZero() && now.After(e.Until) }
-	if !slices.ContainsFunc(st.chain, ended) {
+	if !slices.ContainsFunc(st.chain, func(e Entry) bool { return e.ended(now) }) {
 		return st
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	st = k.state.Load()
-	rest := slices.DeleteFunc(slices.Clone(st.chain), ended)
-	if len(rest) < len(st.chain) {
-		if err := k.set(rest, st.promoted); err != nil {
-			return st // issuing certificates does not fail the second time
-		}
+	if err := k.set(st.all, st.promoted); err != nil {
+		return st // issuing certificates does not fail the second time
 	}
 	return k.state.Load()
 }
@@ -119,6 +122,9 @@ func (k *Keyring) Node() string { return k.node }
 
 // Chain returns the secrets that are taken now, the current one first.
 func (k *Keyring) Chain() Chain { return k.current().chain }
+
+// History returns the secrets that were ever taken, the current one first.
+func (k *Keyring) History() Chain { return k.current().all }
 
 // Submits reports whether this node's own certificate lets it submit tasks.
 func (k *Keyring) Submits() bool {
@@ -154,7 +160,7 @@ func (k *Keyring) Promote() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if st := k.state.Load(); !st.promoted {
-		_ = k.set(st.chain, true) // these certificates were issued before
+		_ = k.set(st.all, true) // these certificates were issued before
 	}
 }
 
