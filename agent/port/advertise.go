@@ -55,8 +55,9 @@ var virtualPrefixes = []string{
 
 // iface is an interface that is up.
 type iface struct {
-	name  string
-	addrs []netip.Addr // in the system's order
+	name     string
+	addrs    []netip.Addr   // in the system's order
+	prefixes []netip.Prefix // those of addrs
 }
 
 // route is a default route.
@@ -84,6 +85,7 @@ func upInterfaces() ([]iface, error) {
 		for _, a := range addrs {
 			if prefix, err := netip.ParsePrefix(a.String()); err == nil {
 				known.addrs = append(known.addrs, prefix.Addr().Unmap())
+				known.prefixes = append(known.prefixes, prefix)
 			}
 		}
 		up = append(up, known)

@@ -17,16 +17,16 @@ func addrs(text ...string) []netip.Addr {
 
 func TestChooseAddr(t *testing.T) {
 	var (
-		lo     = iface{"lo", addrs("127.0.0.1", "::1")}
-		eth0   = iface{"eth0", addrs("192.168.1.7", "fe80::1", "fd00::7")}
-		eth1   = iface{"eth1", addrs("10.1.0.7")}
-		public = iface{"eth2", addrs("203.0.113.7", "2001:db8::7")}
-		only6  = iface{"eth3", addrs("fe80::3", "fd00::3")}
-		zero   = iface{"eth4", addrs("169.254.3.4")}
-		empty  = iface{"eth5", nil}
-		docker = iface{"docker0", addrs("172.17.0.1")}
-		wg     = iface{"wg0", addrs("10.8.0.2")}
-		br0    = iface{"br0", addrs("192.168.5.7")}
+		lo     = iface{name: "lo", addrs: addrs("127.0.0.1", "::1")}
+		eth0   = iface{name: "eth0", addrs: addrs("192.168.1.7", "fe80::1", "fd00::7")}
+		eth1   = iface{name: "eth1", addrs: addrs("10.1.0.7")}
+		public = iface{name: "eth2", addrs: addrs("203.0.113.7", "2001:db8::7")}
+		only6  = iface{name: "eth3", addrs: addrs("fe80::3", "fd00::3")}
+		zero   = iface{name: "eth4", addrs: addrs("169.254.3.4")}
+		empty  = iface{name: "eth5", addrs: nil}
+		docker = iface{name: "docker0", addrs: addrs("172.17.0.1")}
+		wg     = iface{name: "wg0", addrs: addrs("10.8.0.2")}
+		br0    = iface{name: "br0", addrs: addrs("192.168.5.7")}
 	)
 	for _, c := range []struct {
 		name       string

@@ -8,7 +8,7 @@
 //
 // The first byte of a TCP connection tells what it is:
 //
-//	0x16         TLS: counted and closed
+//	0x16         TLS: one of the others, by ALPN, if Config.TLS is set
 //	'A' to 'Z'   HTTP, from Port.HTTP
 //	0x5C         a link over which tasks travel, from Port.Links
 //	else         gossip, from Port.Gossip
@@ -18,7 +18,17 @@
 // and splice still work. Elsewhere, and for connections that are not TCP (see
 // package memnet), a thin wrapper gives the byte back to the first reader.
 //
+// With Config.TLS the handshake comes first, and whatever is not TLS is closed;
+// plain HTTP is answered 400 with the remedy.
+//
 // UDP is not sorted: Port.Packets is the socket.
+//
+// # Who may come
+//
+// Without TLS, Config.Allow and Config.DirectOnly keep to the networks of this
+// host, see Neighbours: a source elsewhere is dropped before a byte of it is
+// read, and what came through a router is told by its TTL (RFC 5082), whatever
+// source it claims.
 //
 // # Strangers
 //

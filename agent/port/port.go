@@ -2,6 +2,7 @@ package port
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,22 @@ type Config struct {
 	// Set it when a person wrote the port down, or others are told to find the
 	// agent there. It means nothing for port 0. Default: false.
 	Strict bool
+
+	// Allow says which addresses may send packets and open connections; others
+	// are counted and dropped before a byte is read. It is called for each and
+	// must be quick. nil: all may. See Neighbours.
+	Allow func(netip.Addr) bool
+
+	// DirectOnly demands of packets, gossip and links that no router lies between:
+	// they must arrive with the TTL or hop limit 255 with which agents send
+	// (RFC 5082). Systems other than linux do not tell; there Allow is all.
+	// HTTP is exempt, since other programs speak it too: the source address of a
+	// TCP connection cannot be forged from afar.
+	DirectOnly bool
+
+	// TLS makes TLS the only way in: gossip, links and HTTP are told apart by ALPN
+	// within it, and all must shake hands within FirstByteTimeout. nil: no TLS.
+	TLS *tls.Config
 
 	// Network is where sockets come from. Default: Machine.
 	Network Network
@@ -167,9 +184,14 @@ func (p *Port) Links() net.Listener { return p.links }
 // HTTP returns the listener of plain HTTP connections.
 func (p *Port) HTTP() net.Listener { return p.http }
 
-// Packets returns the UDP socket; from Machine it is a *net.UDPConn. The Port
-// closes it.
-func (p *Port) Packets() net.PacketConn { return p.packets }
+// Packets returns the UDP socket, from which only packets can be read that
+// Config.Allow and Config.DirectOnly let through. The Port closes it.
+func (p *Port) Packets() net.PacketConn {
+	if p.config.Allow == nil && !p.config.DirectOnly {
+		return p.packets
+	}
+	return &packetFilter{p.packets, p.config.Allow, p.config.DirectOnly, &p.counts}
+}
 
 // Dial connects to addr, "ip:port", over TCP. The caller owns the connection
 // and says with its first byte what it is.

@@ -27,6 +27,33 @@ func saveSYN(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1)
 }
 
+// controlBytes is room for what the system says beside a packet: its TTL, twice.
+const controlBytes = 64
+
+// tellHops has the system say the TTL or hop limit of each packet.
+func tellHops(fd int, ipv6 bool) error {
+	err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVTTL, 1)
+	if ipv6 {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1)
+	}
+	return os.NewSyscallError("setsockopt RECVTTL", err)
+}
+
+// packetHops reads the TTL or hop limit out of what the system says of a packet.
+func packetHops(control []byte) (hops int, known bool) {
+	for len(control) > 0 {
+		h, data, rest, err := unix.ParseOneSocketControlMessage(control)
+		if err != nil {
+			return 0, false
+		}
+		if len(data) >= 4 && (h.Level == unix.IPPROTO_IP && h.Type == unix.IP_TTL || h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_HOPLIMIT) {
+			return int(*(*int32)(unsafe.Pointer(&data[0]))), true
+		}
+		control = rest
+	}
+	return 0, false
+}
+
 // ArrivalHops returns the TTL or hop limit with which the first packet of c
 // arrived: 255 if it was sent by an agent and no router lies between. It is
 // false where that is not known: the system does not tell, c was not accepted

@@ -25,6 +25,9 @@ func packetOptions(fd uintptr, ipv6 bool) error {
 	if err := ownGroupsOnly(int(fd), ipv6); err != nil {
 		return err
 	}
+	if err := tellHops(int(fd), ipv6); err != nil {
+		return err
+	}
 	return setHops(int(fd), ipv6)
 }
 

@@ -77,8 +77,12 @@ func (p *Port) accept() {
 	}
 }
 
-// admit lets c in as a stranger if there is room.
+// admit lets c in as a stranger if it may come and there is room.
 func (p *Port) admit(c net.Conn) {
+	if p.config.Allow != nil && !p.config.Allow(addrPortOf(c.RemoteAddr()).Addr()) {
+		p.refuse(c, RefusedOffLink)
+		return
+	}
 	if reason, ok := p.strangers.enter(c); !ok {
 		p.refuse(c, reason)
 		return
@@ -86,7 +90,8 @@ func (p *Port) admit(c net.Conn) {
 	p.wg.Go(func() { p.sort(c) })
 }
 
-// sort waits for the first byte of c and hands c on by it.
+// sort waits for the first byte of c, and for the end of the handshake if that
+// begins one, and hands c on by what it is.
 func (p *Port) sort(c net.Conn) {
 	first, sorted, err := byte(0), c, c.SetReadDeadline(time.Now().Add(p.config.FirstByteTimeout))
 	if err == nil {
@@ -95,26 +100,43 @@ func (p *Port) sort(c net.Conn) {
 	if err == nil {
 		err = c.SetReadDeadline(time.Time{})
 	}
-	p.strangers.leave(c)
-	if err != nil {
-		reason := RefusedGone
-		if isTimeout(err) {
-			reason = RefusedSilent
+	sort, shaking := sortOf(first), false
+	if err == nil {
+		p.counts.sorted[sort].Add(1)
+		if shaking = sort == SortTLS && p.config.TLS != nil; shaking {
+			if sorted, sort, err = p.shake(sorted); err == nil {
+				p.counts.sorted[sort].Add(1)
+			}
 		}
-		p.refuse(c, reason)
-		return
 	}
-	p.handOn(sortOf(first), sorted)
+	p.strangers.leave(c)
+	switch {
+	case shaking && err != nil:
+		p.refuse(c, RefusedHandshake)
+	case isTimeout(err):
+		p.refuse(c, RefusedSilent)
+	case err != nil:
+		p.refuse(c, RefusedGone)
+	case p.config.TLS != nil && !shaking:
+		p.refusePlain(sorted, sort)
+	case p.config.DirectOnly && sort != SortHTTP && !direct(c):
+		p.refuse(c, RefusedHops)
+	default:
+		p.handOn(sort, sorted)
+	}
+}
+
+// direct reports whether no router lies between, as far as the system tells.
+func direct(c net.Conn) bool {
+	hops, known := ArrivalHops(c)
+	return !known || hops == fullHops
 }
 
 // handOn gives c to the listener of its sort.
 func (p *Port) handOn(sort Sort, c net.Conn) {
-	p.counts.sorted[sort].Add(1)
 	var l *listener
 	switch sort {
 	case SortTLS:
-		// The place for a TLS server: within the same deadline and limits as a
-		// stranger, shake hands, then choose the listener by ALPN.
 		p.refuse(c, RefusedTLS)
 		return
 	case SortHTTP:

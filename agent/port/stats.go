@@ -11,11 +11,15 @@ type Reason int
 
 // The reasons, in the order in which a connection meets them.
 const (
-	RefusedStrangers Reason = iota // Config.MaxStrangers were waiting
+	RefusedOffLink   Reason = iota // Config.Allow did not allow its source
+	RefusedStrangers               // Config.MaxStrangers were waiting
 	RefusedSource                  // Config.MaxStrangersPerSource of its source were waiting
 	RefusedSilent                  // no first byte in Config.FirstByteTimeout
 	RefusedGone                    // ended or reset before the first byte
 	RefusedTLS                     // TLS, for which there is no server
+	RefusedHandshake               // TLS without what Config.TLS demands, or not in time
+	RefusedPlain                   // no TLS, which Config.TLS demands
+	RefusedHops                    // it came through a router, see Config.DirectOnly
 	RefusedBacklog                 // Config.Backlog of its sort were not accepted yet
 	RefusedClosed                  // the listener of its sort, or the Port, was closed
 	reasons          = iota
@@ -23,7 +27,7 @@ const (
 
 // String returns the reason as one word, fit for a metric's label.
 func (r Reason) String() string {
-	names := [reasons]string{"strangers", "source", "silent", "gone", "tls", "backlog", "closed"}
+	names := [reasons]string{"off_link", "strangers", "source", "silent", "gone", "tls", "handshake", "plain", "hops", "backlog", "closed"}
 	if r < 0 || r >= reasons {
 		return fmt.Sprintf("reason(%d)", int(r))
 	}
@@ -37,9 +41,10 @@ func (r Reason) isLimit() bool {
 
 // Stats are counts since Open.
 type Stats struct {
-	Sorted         map[Sort]uint64   // connections by what they turned out to be, refused afterwards or not
+	Sorted         map[Sort]uint64   // connections by what they turned out to be, refused afterwards or not; those within TLS count as both
 	Refused        map[Reason]uint64 // connections closed by us
-	Strangers      int               // connections waiting for their first byte now
+	PacketsRefused map[Reason]uint64 // packets dropped by us: RefusedOffLink and RefusedHops
+	Strangers      int               // connections waiting for their first byte, or shaking hands, now
 	AcceptErrors   uint64            // failed accepts; each is tried again
 	PacketsDropped uint64            // packets lost because Packets was not read in time; linux and memnet
 }
@@ -48,6 +53,7 @@ type Stats struct {
 type counts struct {
 	sorted       [sorts]atomic.Uint64
 	refused      [reasons]atomic.Uint64
+	packets      packetCounts
 	acceptErrors atomic.Uint64
 }
 
@@ -65,6 +71,10 @@ func (p *Port) Stats() Stats {
 	}
 	for i := range p.counts.refused {
 		s.Refused[Reason(i)] = p.counts.refused[i].Load()
+	}
+	s.PacketsRefused = map[Reason]uint64{}
+	for _, r := range []Reason{RefusedOffLink, RefusedHops} {
+		s.PacketsRefused[r] = p.counts.packets[r].Load()
 	}
 	return s
 }
