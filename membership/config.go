@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/scagent/scagent/membership/seal"
 )
 
 // DefaultPort is where seeds are expected that name no port.
@@ -59,10 +61,17 @@ type Config struct {
 	// belong to the Pool from New on; Close closes them.
 	Listener net.Listener
 	Packets  net.PacketConn
-	// Dial opens a stream for gossip to an address of the form "ip:port".
-	Dial func(ctx context.Context, addr string) (net.Conn, error)
-	// DialHTTP opens a connection for fetching documents. Default: Dial.
+	// Dial opens a stream for gossip to an address of the form "ip:port". node is
+	// the id of the node that must answer there, empty when any may.
+	Dial func(ctx context.Context, node, addr string) (net.Conn, error)
+	// DialHTTP opens a connection for fetching documents, which anyone may have:
+	// they are known by digest. Default: Dial, for any node.
 	DialHTTP func(ctx context.Context, addr string) (net.Conn, error)
+	// GossipKeys returns the keys of a pool with a secret: packets are sealed with
+	// the first, and what is not sealed with one of them is dropped unread. It is
+	// called for each packet and never returns none. Streams are as safe as what
+	// Dial and Listener make of them. nil: packets are not sealed.
+	GossipKeys func() []seal.Key
 	// Advertise is the address under which others reach this node.
 	Advertise netip.AddrPort
 	// Allow says which addresses members may announce; a non-nil error refuses
@@ -142,8 +151,8 @@ func (c Config) complete() (Config, error) {
 	if c.FailedTTL == 0 {
 		c.FailedTTL = d.FailedTTL
 	}
-	if c.DialHTTP == nil {
-		c.DialHTTP = c.Dial
+	if dial := c.Dial; c.DialHTTP == nil && dial != nil {
+		c.DialHTTP = func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, "", addr) }
 	}
 	if c.Logger == nil {
 		c.Logger = log.New(io.Discard, "", 0)
@@ -236,6 +245,9 @@ func (c *Config) memberlist() (*memberlist.Config, error) {
 	m.Label = c.label()
 	m.RequireNodeNames = true
 	m.EnableCompression = false // the guard could not look inside
+	if c.GossipKeys != nil {
+		m.UDPBufferSize -= seal.Overhead
+	}
 	m.DeadNodeReclaimTime = 5 * time.Second
 	m.DelegateProtocolMin, m.DelegateProtocolMax, m.DelegateProtocolVersion = 1, 1, 1
 	m.BindPort = int(c.Advertise.Port())

@@ -141,7 +141,7 @@ func TestUnknownDocument(t *testing.T) {
 		t.Cleanup(func() { server.Close() })
 		nodes = l.pool(3, func(i int, c *Config) {
 			dial := c.Dial
-			c.DialHTTP = func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, "10.0.200.1:80") }
+			c.DialHTTP = func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, "", "10.0.200.1:80") }
 		})
 
 		bad.Store(true)

@@ -97,7 +97,7 @@ func (l *lab) prepare(i int, edit func(*Config)) *node {
 	c.ID, c.Boot, c.Name = testID(i), "1", fmt.Sprintf("n%03d", i)
 	c.Slots, c.Version = 4, "v1.2.3"
 	c.Advertise = netip.MustParseAddrPort(fmt.Sprintf("%s:%d", n.ip, DefaultPort))
-	c.Dial = n.host.Dial
+	c.Dial = func(ctx context.Context, _, addr string) (net.Conn, error) { return n.host.Dial(ctx, addr) }
 	c.DialHTTP = func(ctx context.Context, addr string) (net.Conn, error) {
 		at := netip.MustParseAddrPort(addr)
 		return n.host.Dial(ctx, netip.AddrPortFrom(at.Addr(), httpPort).String())
@@ -352,8 +352,3 @@ func allowOnly(ip string) func(netip.Addr) error {
 	}
 }
 
-type dialer struct{ net.Dialer }
-
-func (d *dialer) dial(ctx context.Context, addr string) (net.Conn, error) {
-	return d.DialContext(ctx, "tcp", addr)
-}

@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -38,7 +39,7 @@ func TestManyNodesJoinOnLoopback(t *testing.T) {
 		c := DefaultConfig()
 		c.ID, c.Boot, c.Name, c.Cluster = testID(i), "1", fmt.Sprintf("n%03d", i), "TestManyNodesJoinOnLoopback"
 		c.Listener, c.Packets, c.Advertise = listenLoopback(t)
-		c.Dial = (&dialer{}).dial
+		c.Dial = dialLoopback
 		seen := make(map[string]struct{}) // owned by the goroutine that calls OnEvent
 		c.OnEvent = func(e Event) {
 			if e.Type != MasterAvailable || len(seen) == count {
@@ -79,4 +80,8 @@ func TestManyNodesJoinOnLoopback(t *testing.T) {
 	if r := pools[0].Stats().Refused; r["packet_rate"] > 0 || r["too_many_streams"] > 0 {
 		t.Errorf("limits against strangers hit members on one address: %v", r)
 	}
+}
+
+func dialLoopback(ctx context.Context, _, addr string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 }

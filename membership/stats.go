@@ -11,6 +11,10 @@ type reason int
 
 const (
 	reasonSize reason = iota
+	reasonUnsealed
+	reasonUnknownKey
+	reasonForged
+	reasonReplayed
 	reasonLabel
 	reasonRate
 	reasonTotalRate
@@ -35,8 +39,12 @@ const (
 	numReasons
 )
 
+// RefusedUnknownKey is the reason, in Stats.Refused, of packets that were sealed
+// with a key that this node has not: another pool's, or a newer one.
+const RefusedUnknownKey = "packet_unknown_key"
+
 var reasonNames = [numReasons]string{
-	"packet_size", "packet_label", "packet_rate", "packet_total_rate", "packet_type", "packet_form",
+	"packet_size", "packet_unsealed", RefusedUnknownKey, "packet_forged", "packet_replayed", "packet_label", "packet_rate", "packet_total_rate", "packet_type", "packet_form",
 	"packet_checksum", "incarnation", "name", "metadata", "protocol_version", "address", "ping_source",
 	"ping_target", "too_many_members", "too_many_streams", "stream_form", "stream_limits", "stream_slow",
 	"message_form", "address_conflict", "message_queue_full",

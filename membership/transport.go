@@ -4,20 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/scagent/scagent/membership/seal"
 )
 
 // transport is memberlist's way to the network, with the guard in between.
 type transport struct {
 	listener  net.Listener
 	packets   net.PacketConn
-	dial      func(ctx context.Context, addr string) (net.Conn, error)
+	dial      func(ctx context.Context, node, addr string) (net.Conn, error)
+	sealer    *seal.Sealer // nil: packets are not sealed
 	advertise netip.AddrPort
 	timeout   time.Duration // of a whole stream
 	guard     *guard
@@ -43,8 +48,38 @@ func newTransport(c *Config, timeout time.Duration, g *guard, n *counters) *tran
 		packetCh: make(chan *memberlist.Packet), streamCh: make(chan net.Conn),
 		streams: newStreamLimiter(),
 	}
+	if c.GossipKeys != nil {
+		t.sealer = seal.New(c.ID, session(c.Boot), c.GossipKeys)
+	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
+}
+
+// session returns the number of a start for the seal. Boots grow from start to
+// start; the random bits at the end keep two processes apart that run with the
+// same, by a copied state directory.
+func session(boot string) uint64 {
+	n, _ := strconv.ParseUint(boot, 36, 52) // was checked: below 36^10
+	return n<<12 | rand.Uint64N(1<<12)
+}
+
+// unseal returns what the guard shall see of a packet; opened is room for it.
+func (t *transport) unseal(b, opened []byte) ([]byte, error) {
+	if t.sealer == nil {
+		return b, nil
+	}
+	b, err := t.sealer.Open(opened, b)
+	switch {
+	case errors.Is(err, seal.ErrUnknownKey):
+		return nil, refusal(reasonUnknownKey)
+	case errors.Is(err, seal.ErrForged):
+		return nil, refusal(reasonForged)
+	case errors.Is(err, seal.ErrReplayed):
+		return nil, refusal(reasonReplayed)
+	case err != nil:
+		return nil, refusal(reasonUnsealed)
+	}
+	return b, nil
 }
 
 // start begins to read.
@@ -56,6 +91,7 @@ func (t *transport) start() {
 func (t *transport) readPackets() {
 	limits := newLimiter()
 	buf := make([]byte, maxPacketBytes+1) // one more shows that a packet is too long
+	opened := make([]byte, 0, maxPacketBytes)
 	for {
 		n, from, err := t.packets.ReadFrom(buf)
 		now := time.Now()
@@ -71,7 +107,10 @@ func (t *transport) readPackets() {
 			t.refuse(err)
 			continue
 		}
-		b, err := t.guard.packet(buf[:n], source)
+		b, err := t.unseal(buf[:n], opened)
+		if err == nil {
+			b, err = t.guard.packet(b, source)
+		}
 		if err != nil {
 			t.refuse(err)
 			continue
@@ -159,6 +198,9 @@ func (t *transport) WriteToAddress(b []byte, addr memberlist.Address) (time.Time
 	}
 	t.guard.suspicions(b)
 	t.packetsOut.Add(1)
+	if t.sealer != nil {
+		b = t.sealer.Seal(make([]byte, 0, len(b)+seal.Overhead), b)
+	}
 	_, err = t.packets.WriteTo(b, net.UDPAddrFromAddrPort(to))
 	if err != nil && t.ctx.Err() != nil {
 		err = nil
@@ -183,7 +225,8 @@ func (t *transport) DialAddressTimeout(addr memberlist.Address, timeout time.Dur
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.ctx, min(timeout, t.timeout))
 	defer cancel()
-	c, err := t.dial(ctx, addr.Addr)
+	node, _, _ := splitGossipName(addr.Name) // none when joining by address alone
+	c, err := t.dial(ctx, node, addr.Addr)
 	if err != nil {
 		return nil, err
 	}
