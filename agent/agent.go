@@ -15,6 +15,7 @@ import (
 	"github.com/scagent/scagent/agent/api"
 	"github.com/scagent/scagent/agent/home"
 	"github.com/scagent/scagent/agent/port"
+	"github.com/scagent/scagent/agent/secret"
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/membership/beacon"
 	"github.com/scagent/scagent/membership/tracker"
@@ -34,13 +35,20 @@ type Agent struct {
 
 	// The parts, constant from Start on. Each is nil until it is open, so that
 	// close can be called at any time.
-	home    *home.Home
-	id      identity
-	name    string
-	port    *port.Port
-	blobs   *blob.Store
-	http    *http.Client
+	home     *home.Home
+	id       identity
+	name     string
+	port     *port.Port
+	blobs    *blob.Store
+	http     *http.Client // to nodes, by id
+	trackers *http.Client // to trackers, by URL
+
+	// The posture; both nil: insecure.
+	keys       *secret.Keyring  // nil without a secret
+	neighbours *port.Neighbours // nil but in the open posture
+
 	cgroups *process.Cgroups // nil: none
+	runAs   *process.User    // as whom tasks run; nil: as the agent
 	worker  *worker.Worker   // nil without the role
 	master  *master.Master
 	hub     *wire.Hub
@@ -56,6 +64,8 @@ type Agent struct {
 	wg          sync.WaitGroup // goroutines of the agent itself
 	dials       chan struct{}  // a token for each dial that an announcement caused
 	badMessages atomic.Uint64  // gossip messages that mean nothing
+	httpRefused atomic.Uint64  // requests to the public server of who may not make them
+	rotated     chan struct{}  // has a token when a member has said that there is a newer secret
 
 	// mu guards the fields below. It is not held while parts start or stop.
 	mu        sync.Mutex
@@ -89,7 +99,7 @@ func New(cfg Config) (*Agent, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Agent{
 		cfg: cfg, functions: function.NewRegistry(), feed: api.NewFeed(),
-		ctx: ctx, cancel: cancel, dials: make(chan struct{}, announceDials), done: make(chan struct{}),
+		ctx: ctx, cancel: cancel, dials: make(chan struct{}, announceDials), rotated: make(chan struct{}, 1), done: make(chan struct{}),
 		available: !cfg.Unavailable,
 	}, nil
 }

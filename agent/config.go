@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"github.com/scagent/scagent/agent/port"
+	"github.com/scagent/scagent/agent/secret"
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/membership/beacon"
 )
@@ -44,11 +45,23 @@ type Config struct {
 	Join []string
 	// Multicast finds other agents on the LAN. Default: true.
 	Multicast bool
+	// SecretFile is where the cluster's secret is, see package agent/secret. The
+	// agent reads it again when it changes, and writes to it when the pool's secret
+	// was replaced. Empty: there is no secret, and only who is on one of this host's
+	// networks is let in.
+	SecretFile string
+	// PKI are certificates of an own authority instead of those that the secret
+	// gives.
+	PKI *secret.PKI
 	// Insecure lets an agent without a secret be reached from beyond its LAN.
 	Insecure bool
 	// Profile is lan, wan or local, see membership. Default: lan.
 	Profile string
 
+	// RunAs is the user as whom tasks run, by name or number; only root can choose.
+	// Default: the agent's own, but nobody where that is root and there is no secret.
+	// Registered functions run inside the agent, as its own user.
+	RunAs string
 	// Slots is how many tasks run at once here. Default: the number of CPUs.
 	Slots int
 	// Unavailable keeps new tasks away from the worker from the start.

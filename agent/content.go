@@ -2,12 +2,15 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"time"
 
+	"github.com/scagent/scagent/agent/port"
 	"github.com/scagent/scagent/tasks"
 )
 
@@ -28,11 +31,33 @@ func (a *Agent) newHTTPClient() *http.Client {
 			if err != nil {
 				return nil, err
 			}
-			return a.dialNode(ctx, node)
+			return a.dialNode(ctx, port.SortHTTP, node)
 		},
 		MaxIdleConnsPerHost: 4,
 		DisableCompression:  true,
 	}}
+}
+
+// newTrackerClient returns a client for the URLs of trackers. In the open posture
+// it stays on the LAN; in a secured pool it shows this node's certificate to, and
+// wants one of the cluster from, whoever answers https.
+func (a *Agent) newTrackerClient() *http.Client {
+	t := &http.Transport{DialContext: (&net.Dialer{Control: a.leavesLAN}).DialContext, IdleConnTimeout: time.Minute}
+	if a.keys != nil {
+		t.DialTLSContext = func(ctx context.Context, _, addr string) (net.Conn, error) {
+			c, err := t.DialContext(ctx, "tcp", addr)
+			if err != nil {
+				return nil, err
+			}
+			s := tls.Client(c, a.keys.Client(port.SortHTTP.ALPN(), ""))
+			if err := s.HandshakeContext(ctx); err != nil {
+				c.Close()
+				return nil, fmt.Errorf("%s: %w; does it have the same secret?", addr, err)
+			}
+			return s, nil
+		}
+	}
+	return &http.Client{Transport: t}
 }
 
 // fetch brings content that a node has here, and holds it.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/user"
 	"runtime"
+	"strings"
 
 	"github.com/scagent/scagent/agent/api"
 	"github.com/scagent/scagent/membership"
@@ -19,7 +20,7 @@ func (a *Agent) Info() api.Info {
 	a.mu.Unlock()
 	i := api.Info{
 		ID: a.id.id, Name: a.name, Version: a.cfg.Version, Cluster: a.cfg.Cluster, Roles: []string{}, Kinds: []tasks.Kind{}, Functions: []string{},
-		Addr: self.AddrPort.String(), Bind: a.port.Addr().String(), Posture: "open", Trust: a.trust(),
+		Addr: self.AddrPort.String(), Bind: a.port.Addr().String(), Posture: a.posture(), Trust: a.trust(),
 		Slots: self.Slots, Available: self.Available, Draining: draining,
 		Pid: os.Getpid(), StateDir: a.home.StateDir, Socket: a.home.Socket, StartedAt: a.started.UTC(), Goroutines: runtime.NumGoroutine(),
 		Limits: map[string]int64{
@@ -43,15 +44,34 @@ func (a *Agent) Info() api.Info {
 
 // trust says who may run what here as whom.
 func (a *Agent) trust() string {
+	who := ""
+	switch {
+	case a.keys != nil && a.cfg.PKI != nil:
+		who = "whoever has a certificate of the authority"
+	case a.keys != nil:
+		who = "whoever has the secret"
+	case a.cfg.Insecure:
+		who = "no secret, and -insecure: EVERYBODY who can reach " + a.pool.Self().AddrPort.String()
+	case a.pool.Self().AddrPort.Addr().IsLoopback():
+		who = "no secret: every user of this host"
+	default:
+		who = "no secret: every host on this host's private networks"
+	}
 	if a.worker == nil {
-		return "this node runs no tasks of others"
+		return who + " may be in the pool; this node runs no tasks of others"
 	}
-	who := "every host that can reach " + a.pool.Self().AddrPort.String()
-	as := fmt.Sprintf("uid %d", os.Getuid())
+	return fmt.Sprintf("%s may run tasks here (%s) as user %s", who, strings.Join(a.document.Kinds, ", "), a.taskUser())
+}
+
+// taskUser is the name of the user as whom tasks run.
+func (a *Agent) taskUser() string {
+	if a.runAs != nil {
+		return a.runAs.Name
+	}
 	if u, err := user.Current(); err == nil {
-		as = u.Username
+		return u.Username
 	}
-	return fmt.Sprintf("no secret is set: %s may run any command here as user %s", who, as)
+	return fmt.Sprintf("uid %d", os.Getuid())
 }
 
 // counters are for `info`, and for finding out why something does not work.
@@ -60,7 +80,8 @@ func (a *Agent) counters() map[string]uint64 {
 	c := map[string]uint64{
 		"tasks_submitted": t.Submitted, "tasks_done": t.Done, "tasks_failed": t.Failed, "tasks_cancelled": t.Cancelled, "tasks_lost": t.Lost,
 		"tasks_open": uint64(t.Open), "attempts": t.Attempts, "attempts_lost": t.LostAttempts, "attempts_rejected": t.Rejected, "attempts_recalled": t.Recalled,
-		"links": uint64(h.Links), "links_accepted": h.Accepted, "links_dialed": h.Dialed, "links_refused": h.Refused, "links_malformed": h.Malformed,
+		"links": uint64(h.Links), "links_accepted": h.Accepted, "links_dialed": h.Dialed, "links_refused": h.Refused, "links_malformed": h.Malformed, "links_forbidden": h.Forbidden,
+		"http_refused":      a.httpRefused.Load(),
 		"gossip_packets_in": g.PacketsIn, "gossip_packets_out": g.PacketsOut, "gossip_joins": g.Joins, "gossip_join_errors": g.JoinErrors,
 		"gossip_messages_bad": a.badMessages.Load(), "documents_fetched": g.DocumentsFetched, "document_fetch_errors": g.DocumentFetchErrors,
 		"port_packets_dropped": p.PacketsDropped, "port_accept_errors": p.AcceptErrors,

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/scagent/scagent/agent/api"
+	"github.com/scagent/scagent/agent/port"
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/membership/tracker"
 	"github.com/scagent/scagent/tasks"
@@ -115,13 +116,13 @@ func (a *Agent) present() int {
 	return n
 }
 
-// dialNode connects to a member's port.
-func (a *Agent) dialNode(ctx context.Context, node string) (net.Conn, error) {
+// dialNode opens a connection of a sort to a member.
+func (a *Agent) dialNode(ctx context.Context, sort port.Sort, node string) (net.Conn, error) {
 	m, ok := a.pool.Member(node)
 	if !ok {
 		return nil, fmt.Errorf("node %s is not a member", node)
 	}
-	return a.port.Dial(ctx, m.AddrPort.String())
+	return a.dial(ctx, sort, node, m.AddrPort.String())
 }
 
 // Join joins the pool of which an address is a member, and says how many of the

@@ -34,13 +34,24 @@ func (a *Agent) open(ctx context.Context) (err error) {
 	if err := a.openHome(); err != nil {
 		return err
 	}
+	if err := a.openPosture(); err != nil {
+		return err
+	}
+	if err := a.checkSeeds(a.cfg.Join); err != nil {
+		return err
+	}
+	if a.cfg.has(membership.RoleWorker) {
+		if err := a.openRunAs(); err != nil {
+			return err
+		}
+	}
 	if err := a.openPort(ctx); err != nil {
 		return err
 	}
 	if a.blobs, err = blob.Open(a.home.Path("blobs")); err != nil {
 		return err
 	}
-	a.http = a.newHTTPClient()
+	a.http, a.trackers = a.newHTTPClient(), a.newTrackerClient()
 	if err := a.openTasks(); err != nil {
 		return err
 	}
@@ -49,6 +60,9 @@ func (a *Agent) open(ctx context.Context) (err error) {
 	}
 	a.hub.Start()
 	a.serve(a.port.HTTP(), a.publicServer())
+	if a.keys != nil {
+		a.wg.Go(a.watchSecret)
+	}
 	if err := a.openBeacon(ctx); err != nil {
 		return err
 	}
@@ -81,6 +95,7 @@ func (a *Agent) openPort(ctx context.Context) error {
 	cfg := port.DefaultConfig()
 	cfg.Bind, cfg.Network, cfg.Logger = bind.String(), a.cfg.Network, a.cfg.Logger
 	cfg.Strict = written || a.cfg.has(membership.RoleTracker)
+	a.portConfig(&cfg)
 	a.port, err = port.Open(ctx, cfg)
 	return err
 }
@@ -115,7 +130,8 @@ func (a *Agent) openTasks() error {
 		return err
 	}
 	hc.Self = wire.Hello{Node: a.id.id, Boot: a.id.boot, Cluster: a.cfg.Cluster, Name: a.name}
-	hc.Listener, hc.Dial = a.port.Links(), a.dialNode
+	hc.Listener, hc.Check = a.port.Links(), a.checkLink
+	hc.Dial = func(ctx context.Context, node string) (net.Conn, error) { return a.dialNode(ctx, port.SortLink, node) }
 	hc.Master, hc.Events, hc.Lease, hc.Logger = a.master, linkEvents{a}, a.cfg.Lease, a.cfg.Logger
 	a.hub, err = wire.NewHub(hc)
 	return err
@@ -127,16 +143,16 @@ func (a *Agent) runners() (map[tasks.Kind]worker.Runner, error) {
 	if a.cgroups, err = process.OpenCgroups(); err != nil { // process groups alone then
 		a.cfg.Logger.Printf("[DEBUG] agent: no cgroups: err=%q", err)
 	}
-	commands, err := command.New(command.Config{Root: a.workRoot(), Grace: a.cfg.Grace, Cgroups: a.cgroups})
+	commands, err := command.New(command.Config{Root: a.workRoot(), Grace: a.cfg.Grace, Cgroups: a.cgroups, User: a.runAs})
 	if err != nil {
 		return nil, err
 	}
-	files, err := file.New(file.Config{Root: a.workRoot(), Grace: a.cfg.Grace, Cgroups: a.cgroups})
+	files, err := file.New(file.Config{Root: a.workRoot(), Grace: a.cfg.Grace, Cgroups: a.cgroups, User: a.runAs})
 	if err != nil {
 		return nil, err
 	}
 	repositories, err := git.New(git.Config{
-		Root: a.workRoot(), MirrorRoot: a.home.Path("git"), Grace: a.cfg.Grace, Cgroups: a.cgroups,
+		Root: a.workRoot(), MirrorRoot: a.home.Path("git"), Grace: a.cfg.Grace, Cgroups: a.cgroups, User: a.runAs,
 		AllowFile: true, // whoever may run a task here can read the files anyway
 	})
 	if err != nil {
@@ -178,7 +194,7 @@ func (e linkEvents) Down(l *wire.Link, err error) {
 }
 
 func (a *Agent) openPool(ctx context.Context) error {
-	addr, err := a.cfg.advertise(a.port.Addr())
+	addr, err := a.reach()
 	if err != nil {
 		return err
 	}
@@ -197,7 +213,12 @@ func (a *Agent) openPool(ctx context.Context) error {
 		pc.Slots = a.cfg.Slots
 	}
 	pc.Available, pc.Document = a.available, a.document
-	pc.Listener, pc.Packets, pc.Dial, pc.Advertise = a.port.Gossip(), a.port.Packets(), a.port.Dial, addr
+	pc.Listener, pc.Packets, pc.Advertise = a.port.Gossip(), a.port.Packets(), addr
+	pc.Dial = func(ctx context.Context, node, addr string) (net.Conn, error) {
+		return a.dial(ctx, port.SortGossip, node, addr)
+	}
+	pc.DialHTTP = func(ctx context.Context, addr string) (net.Conn, error) { return a.dial(ctx, port.SortHTTP, "", addr) }
+	pc.GossipKeys, pc.Allow = a.gossipKeys(), a.allow()
 	pc.Seeds, pc.Hosts, pc.Profile, pc.Logger = a.cfg.Join, a.askTracker, a.cfg.Profile, a.cfg.Logger
 	if !a.cfg.Temporary {
 		pc.PeersFile = a.home.Path("peers.json")
@@ -218,7 +239,7 @@ func (a *Agent) askTracker(ctx context.Context, url string) ([]string, error) {
 	for _, r := range self.Roles {
 		h.Roles = append(h.Roles, string(r))
 	}
-	hosts, err := tracker.Announce(ctx, http.DefaultClient, url, h)
+	hosts, err := tracker.Announce(ctx, a.trackers, url, h)
 	if err != nil {
 		return nil, err
 	}
@@ -230,19 +251,6 @@ func (a *Agent) askTracker(ctx context.Context, url string) ([]string, error) {
 	}
 	slices.Sort(addrs)
 	return slices.Compact(addrs), nil
-}
-
-// publicServer answers HTTP on the agent's port, to anybody. Blobs may take as
-// long as they move; whoever sends a request has little to say, and little time.
-func (a *Agent) publicServer() *http.Server {
-	mux := http.NewServeMux()
-	mux.Handle(blobPath, a.blobs)
-	mux.Handle("/scagent/v1/document/", a.pool.DocumentHandler())
-	if a.cfg.has(membership.RoleTracker) {
-		a.tracker = tracker.NewHandler(tracker.Config{Members: a.hosts, Logger: a.cfg.Logger})
-		mux.Handle("/", a.tracker)
-	}
-	return &http.Server{Handler: mux, ReadTimeout: 30 * time.Second, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 }
 
 func (a *Agent) openBeacon(ctx context.Context) (err error) {
@@ -258,6 +266,9 @@ func (a *Agent) openBeacon(ctx context.Context) (err error) {
 		OnStranger: a.onStranger,
 		Services:   a.services,
 		Members:    a.present,
+	}
+	if a.keys != nil {
+		bc.Keys = a.keys.BeaconKeys
 	}
 	if a.cfg.Iface != "" {
 		bc.Interfaces = []string{a.cfg.Iface}

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/logutils"
 	"github.com/scagent/scagent/agent"
 	"github.com/scagent/scagent/agent/api"
+	"github.com/scagent/scagent/agent/secret"
 	"github.com/scagent/scagent/membership"
 )
 
@@ -48,7 +49,11 @@ func (c *AgentCommand) Run(args []string) int {
 	signals, stop := c.env.Signals(true)
 	defer stop()
 	logger, filter := newLogger(c.env.Stderr, o.logLevel)
-	a, err := agent.New(agentConfig(o, logger))
+	cfg, err := agentConfig(o, logger, c.env.Getenv)
+	if err != nil {
+		return c.env.fail(err)
+	}
+	a, err := agent.New(cfg)
 	if err != nil {
 		return c.env.fail(err)
 	}
@@ -90,7 +95,7 @@ func startUnless(ctx context.Context, cancel context.CancelFunc, a *agent.Agent,
 }
 
 // agentConfig makes the agent's configuration of the options.
-func agentConfig(o *agentOptions, logger *log.Logger) agent.Config {
+func agentConfig(o *agentOptions, logger *log.Logger, getenv func(string) string) (agent.Config, error) {
 	cfg := agent.DefaultConfig()
 	cfg.Name, cfg.Cluster, cfg.Profile = o.name, o.cluster, o.profile
 	cfg.Bind, cfg.Advertise, cfg.Iface = o.bind, o.advertise, o.iface
@@ -105,7 +110,15 @@ func agentConfig(o *agentOptions, logger *log.Logger) agent.Config {
 			cfg.Roles = append(cfg.Roles, membership.Role(r))
 		}
 	}
-	return cfg
+	cfg.RunAs = o.runAs
+	cfg.SecretFile = secret.Find(o.secretFile, getenv)
+	if o.tlsCA != "" || o.tlsCert != "" || o.tlsKey != "" {
+		var err error
+		if cfg.PKI, err = secret.LoadPKI(o.tlsCA, o.tlsCert, o.tlsKey); err != nil {
+			return cfg, err
+		}
+	}
+	return cfg, nil
 }
 
 // runningAgent is what a keeper needs of an agent.

@@ -26,13 +26,18 @@ type agentOptions struct {
 	config                 []string
 
 	// What this version cannot do yet: see unsupportedFlags.
-	http, secretFile, apiGroup, runAs string
-	allow, onEvent                    []string
+	http, apiGroup string
+	onEvent        []string
+
+	secretFile             string
+	tlsCA, tlsCert, tlsKey string
+	policyFile, runAs      string
+	allow                  []string
 }
 
 // unsupportedFlags are flags of the contract whose feature is not built yet. To
 // give one is an error: an agent must not run less guarded than it was told to.
-var unsupportedFlags = []string{"http", "secret-file", "api-group", "run-as", "allow", "on-event"}
+var unsupportedFlags = []string{"http", "api-group", "on-event"}
 
 func unsupported(what string) error {
 	return fmt.Errorf("%s is not supported by this version of scagent; leave it out", what)
@@ -64,9 +69,13 @@ func agentFlags(o *agentOptions) *flagSet {
 
 	f.group("Trust")
 	f.boolean(&o.insecure, "insecure", "go beyond the LAN without a secret")
-	f.str(&o.secretFile, "secret-file", "`FILE` with the cluster's secret (not in this version)")
-	f.words(&o.allow, "allow", "run only tasks of these `KIND,…` (not in this version)")
-	f.str(&o.runAs, "run-as", "run tasks as `USER` (not in this version)")
+	f.str(&o.secretFile, "secret-file", "`FILE` with the cluster's secret, see: scagent help secret")
+	f.str(&o.tlsCA, "tls-ca", "`FILE`: authorities whose certificates are good, in place of the secret's (PEM)")
+	f.str(&o.tlsCert, "tls-cert", "`FILE`: this node's certificate (PEM)")
+	f.str(&o.tlsKey, "tls-key", "`FILE`: its key (PEM)")
+	f.words(&o.allow, "allow", "run only tasks of these `KIND,…`: command, file, git, js, function")
+	f.str(&o.runAs, "run-as", "run tasks as `USER` (default for root without a secret: nobody)")
+	f.str(&o.policyFile, "policy", "`FILE` with what tasks may do here, see: scagent help policy")
 	f.str(&o.apiGroup, "api-group", "open the API's socket to `GROUP` (not in this version)")
 	f.str(&o.http, "http", "API and web page on `127.0.0.1:PORT` (not in this version)")
 	f.list(&o.onEvent, "on-event", "run a command on an event, `NAME=COMMAND` (not in this version)")
@@ -132,6 +141,15 @@ func (o *agentOptions) check(f *flagSet) error {
 	}
 	if !slices.Contains([]string{membership.ProfileLAN, membership.ProfileWAN, membership.ProfileLocal}, o.profile) {
 		return fmt.Errorf("-profile is %q; want lan, wan or local", shorten(o.profile, 40))
+	}
+	if err := oneOf("-allow", o.allow, "command", "file", "git", "js", "function"); err != nil {
+		return err
+	}
+	if o.insecure && o.secretFile != "" {
+		return errors.New("-insecure and -secret-file exclude each other; leave one out")
+	}
+	if n := len(f.given("tls-ca", "tls-cert", "tls-key")); n != 0 && n != 3 {
+		return errors.New("-tls-ca, -tls-cert and -tls-key belong together; give all three or none")
 	}
 	o.logLevel = strings.ToUpper(o.logLevel)
 	if err := checkLevel(o.logLevel); err != nil {

@@ -50,7 +50,10 @@ func TestFlagsBeatEnvironmentBeatsFilesBeatDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := agentConfig(o, log.New(io.Discard, "", 0))
+	cfg, err := agentConfig(o, log.New(io.Discard, "", 0), func(string) string { return "" })
+	if err != nil {
+		t.Fatal(err)
+	}
 	for what, pair := range map[string][2]any{
 		"name":          {cfg.Name, "flag"},
 		"roles":         {cfg.Roles, []membership.Role{membership.RoleWorker}},
@@ -75,7 +78,10 @@ func TestAgentDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := agentConfig(o, log.New(io.Discard, "", 0))
+	cfg, err := agentConfig(o, log.New(io.Discard, "", 0), func(string) string { return "" })
+	if err != nil {
+		t.Fatal(err)
+	}
 	if cfg.Slots < 1 || !cfg.Multicast || cfg.Cluster != "default" || len(cfg.Roles) != 2 || cfg.Insecure || o.drainTimeout != 10*time.Second || o.logLevel != "INFO" {
 		t.Errorf("defaults: %+v", cfg)
 	}
@@ -97,8 +103,9 @@ func TestAgentRefusesBadConfiguration(t *testing.T) {
 		{"level", nil, "SCAGENT_LOG_LEVEL=loud", `-log-level is "LOUD"; want TRACE, DEBUG, INFO, WARN or ERR`},
 		{"lease", []string{"-lease", "3"}, "", `-lease is "3"; want a duration`},
 		{"cluster", []string{"-cluster="}, "", "-cluster is empty"},
-		{"secret", nil, "SCAGENT_SECRET_FILE=/x", "-secret-file is not supported by this version"},
-		{"allow in a file", file(`{"allow": ["command"]}`), "", "-allow is not supported by this version"},
+		{"allow in a file", file(`{"allow": ["command", "dance"]}`), "", `-allow is "dance"; want one of command, file, git, js, function`},
+		{"secret and insecure", []string{"-secret-file", "x", "-insecure"}, "", "-insecure and -secret-file exclude each other"},
+		{"half a PKI", []string{"-tls-ca", "x"}, "", "-tls-ca, -tls-cert and -tls-key belong together"},
 		{"no file", []string{"-config", "/nowhere/c.json"}, "", "-config: stat /nowhere/c.json"},
 		{"unknown key", file("{\n\"name\": \"x\",\n\t\"drain-timout\": \"1s\"}"), "", `c.json:3: unknown key "drain-timout"; did you mean "drain-timeout"?`},
 		{"strange key", file(`{"zzzzzz": 1}`), "", `c.json:1: unknown key "zzzzzz"`},

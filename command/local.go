@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/logutils"
 	"github.com/scagent/scagent/agent"
 	"github.com/scagent/scagent/agent/client"
+	"github.com/scagent/scagent/agent/secret"
 	"github.com/scagent/scagent/membership"
 )
 
@@ -38,10 +39,7 @@ type localStart struct {
 // were named it returns when it has joined; else the submission waits for the
 // workers that it needs. leave ends the agent.
 func startLocal(ctx context.Context, e *Env, o *localStart) (c *client.Client, leave func(), err error) {
-	switch {
-	case o.secretFile != "":
-		return nil, nil, unsupported("-secret-file")
-	case o.noMulticast && len(o.join) == 0:
+	if o.noMulticast && len(o.join) == 0 {
 		return nil, nil, errors.New("-no-multicast finds nobody without -join; add the address of a member")
 	}
 	changed := make(chan struct{}, 1) // has a token when members have changed since it was taken
@@ -49,7 +47,7 @@ func startLocal(ctx context.Context, e *Env, o *localStart) (c *client.Client, l
 	cfg.Roles = []membership.Role{membership.RoleMaster}
 	cfg.Temporary = true
 	cfg.Multicast = !o.noMulticast
-	cfg.Join, cfg.Insecure = o.join, o.insecure
+	cfg.Join, cfg.Insecure, cfg.SecretFile = o.join, o.insecure, secret.Find(o.secretFile, e.Getenv)
 	cfg.Bind, cfg.Advertise, cfg.Iface = o.bind, o.advertise, o.iface
 	if o.cluster != "" {
 		cfg.Cluster = o.cluster

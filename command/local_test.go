@@ -76,7 +76,7 @@ func TestLocalMasterThatCannotStart(t *testing.T) {
 	}{
 		{"nobody there", func(o *localStart) { o.join, o.bind = []string{"127.0.0.1:1"}, "127.0.0.1" }, "no member answered at 127.0.0.1:1 within 50ms"},
 		{"no way to find anyone", func(o *localStart) {}, "-no-multicast finds nobody without -join"},
-		{"secret", func(o *localStart) { o.secretFile = "x" }, "-secret-file is not supported"},
+		{"secret", func(o *localStart) { o.join, o.secretFile = []string{"127.0.0.1:1"}, "/nowhere/x" }, "secret file /nowhere/x: no such file"},
 		{"bad address", func(o *localStart) { o.join, o.bind = []string{"127.0.0.1:1"}, "nonsense" }, "nonsense"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

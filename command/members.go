@@ -144,6 +144,9 @@ func (c *MembersCommand) list(ctx context.Context, o *membersOptions) error {
 			if err := c.env.write(text); err != nil {
 				return err
 			}
+			if last == "" && !o.json && !o.quiet {
+				c.sayTrust(ctx, cl)
+			}
 			last = strings.TrimPrefix(text, separator(c.env))
 		}
 		if !o.watch {
@@ -158,6 +161,13 @@ func (c *MembersCommand) list(ctx context.Context, o *membersOptions) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// sayTrust tells who may run what on this node as whom.
+func (c *MembersCommand) sayTrust(ctx context.Context, cl *client.Client) {
+	if info, err := cl.Info(ctx); err == nil && info.Trust != "" { // else the list is good without it
+		c.env.note("on this node, %s", clean(info.Trust))
 	}
 }
 

@@ -148,7 +148,13 @@ func Temporary() (*Home, error) {
 	if err != nil {
 		return nil, fmt.Errorf("no place for a temporary state directory: %w; set TMPDIR to a writable directory", err)
 	}
-	return &Home{StateDir: dir, env: OSEnv(), temp: true}, nil
+	h := &Home{StateDir: dir, env: OSEnv(), temp: true}
+	if h.env.UID == 0 {
+		if err := os.Chmod(dir, 0o711); err != nil { // as in takeState
+			return nil, fmt.Errorf("temporary state directory: %w", err)
+		}
+	}
+	return h, nil
 }
 
 func (h *Home) announcement() string {

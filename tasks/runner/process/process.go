@@ -50,6 +50,7 @@ type Spec struct {
 
 // User is whom a process runs as. Only root can choose. Not on windows.
 type User struct {
+	Name     string // for people
 	UID, GID uint32
 	Groups   []uint32
 }
