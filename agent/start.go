@@ -132,7 +132,10 @@ func (a *Agent) openTasks() error {
 	hc.Self = wire.Hello{Node: a.id.id, Boot: a.id.boot, Cluster: a.cfg.Cluster, Name: a.name}
 	hc.Listener, hc.Check = a.port.Links(), a.checkLink
 	hc.Dial = func(ctx context.Context, node string) (net.Conn, error) { return a.dialNode(ctx, port.SortLink, node) }
-	hc.Master, hc.Events, hc.Lease, hc.Logger = a.master, linkEvents{a}, a.cfg.Lease, a.cfg.Logger
+	if a.cfg.has(membership.RoleMaster) {
+		hc.Master = a.master
+	}
+	hc.Events, hc.Lease, hc.Logger = linkEvents{a}, a.cfg.Lease, a.cfg.Logger
 	a.hub, err = wire.NewHub(hc)
 	return err
 }
@@ -179,15 +182,26 @@ func (l links) Connect(ctx context.Context, node string) (*wire.Link, error) {
 	return l.a.hub.Connect(ctx, node)
 }
 
-// linkEvents tells both ends of this node what happens to its links.
+// linkEvents tells both ends of this node what happens to its links. Who is no
+// master must not even greet as one: a worker token does not allow it.
 type linkEvents struct{ a *Agent }
 
-func (e linkEvents) Up(l *wire.Link) { e.a.master.Up(l) }
+func (e linkEvents) Up(l *wire.Link) {
+	if e.a.cfg.has(membership.RoleMaster) {
+		e.a.master.Up(l)
+	}
+}
 
-func (e linkEvents) Load(l *wire.Link, ld wire.Load) { e.a.master.Load(l, ld) }
+func (e linkEvents) Load(l *wire.Link, ld wire.Load) {
+	if e.a.cfg.has(membership.RoleMaster) {
+		e.a.master.Load(l, ld)
+	}
+}
 
 func (e linkEvents) Down(l *wire.Link, err error) {
-	e.a.master.Down(l, err)
+	if e.a.cfg.has(membership.RoleMaster) {
+		e.a.master.Down(l, err)
+	}
 	if e.a.worker != nil {
 		e.a.worker.LinkDown(l)
 	}
