@@ -351,4 +351,3 @@ func allowOnly(ip string) func(netip.Addr) error {
 		return nil
 	}
 }
-
