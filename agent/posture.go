@@ -83,7 +83,7 @@ func (a *Agent) reach() (netip.AddrPort, error) {
 	if err != nil || a.neighbours == nil {
 		return addr, err
 	}
-	err = a.neighbours.Check(addr.Addr())
+	err = a.neighbours.CheckOwn(addr.Addr())
 	switch {
 	case err == nil:
 		return addr, nil

@@ -68,7 +68,22 @@ func (n *Neighbours) Check(a netip.Addr) error {
 	if n.Has(a) {
 		return nil
 	}
+	return n.refusal(a)
+}
+
+func (n *Neighbours) refusal(a netip.Addr) error {
 	return fmt.Errorf("%s is not on a private network of this host; to go further, give all nodes one secret (scagent secret new), or insist with -insecure", a)
+}
+
+// CheckOwn says what keeps neighbours from reaching this host under a, one of its
+// own addresses: it must be loopback, or on one of the networks.
+func (n *Neighbours) CheckOwn(a netip.Addr) error {
+	a = a.Unmap().WithZone("")
+	n.Has(a) // reads
+	if a.IsLoopback() || n.state.Load().attached(a) {
+		return nil
+	}
+	return n.refusal(a)
 }
 
 // Networks returns the prefixes, for people; empty: this host alone.
@@ -84,7 +99,11 @@ func (n *Neighbours) Networks() string {
 }
 
 func (h *neighbourhood) has(a netip.Addr) bool {
-	return slices.Contains(h.own, a) || slices.ContainsFunc(h.prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
+	return slices.Contains(h.own, a) || h.attached(a)
+}
+
+func (h *neighbourhood) attached(a netip.Addr) bool {
+	return slices.ContainsFunc(h.prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // refresh reads the interfaces. What cannot be read changes nothing.

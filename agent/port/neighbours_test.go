@@ -65,6 +65,11 @@ func TestNeighbours(t *testing.T) {
 		}
 	}
 	n := &Neighbours{read: func() ([]iface, error) { return all, nil }}
+	for addr, want := range map[string]bool{"192.168.1.7": true, "127.0.0.1": true, "203.0.113.7": false, "10.128.0.2": false, "172.17.0.1": false, "8.8.8.8": false} {
+		if err := n.CheckOwn(netip.MustParseAddr(addr)); (err == nil) != want {
+			t.Errorf("CheckOwn(%s) = %v, want it fit: %t", addr, err, want)
+		}
+	}
 	if got, want := n.Networks(), "192.168.1.0/24, fd00::/64"; got != want {
 		t.Errorf("Networks() = %q, want %q", got, want)
 	}
