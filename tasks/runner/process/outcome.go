@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/scagent/scagent/tasks"
 )
@@ -26,6 +27,9 @@ func (ex *Exit) Outcome(ctx context.Context) tasks.Outcome {
 		out.Code, out.Text = tasks.Signalled, "killed by "+ex.Signal
 	case ex.Status != 0:
 		out.Code, out.Exit, out.Text = tasks.Exit, ex.Status, fmt.Sprintf("exit status %d", ex.Status)
+	}
+	if ex.OutputCut {
+		out.Text = strings.TrimPrefix(out.Text+"; it wrote more than this worker's limit, and the rest was dropped", "; ")
 	}
 	return out
 }

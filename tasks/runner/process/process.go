@@ -46,6 +46,22 @@ type Spec struct {
 
 	Cgroups *Cgroups // nil: no cgroup
 	User    *User    // nil: the agent's own
+	Limits  Limits
+}
+
+// Limits bound the processes of a task; 0 is no bound. They hold from the first
+// instruction, and for all that it starts. All but Output need linux.
+type Limits struct {
+	Memory    int64 // bytes of data of each process, RLIMIT_DATA
+	Processes int64 // of the user in all, RLIMIT_NPROC; root has no bound
+	OpenFiles int64 // of each process, RLIMIT_NOFILE
+	FileBytes int64 // of each file written, RLIMIT_FSIZE
+	Output    int64 // bytes of each of stdout and stderr; the rest is read and dropped
+}
+
+// none reports whether no process is bounded.
+func (l *Limits) none() bool {
+	return l.Memory == 0 && l.Processes == 0 && l.OpenFiles == 0 && l.FileBytes == 0
 }
 
 // User is whom a process runs as. Only root can choose. Not on windows.
@@ -64,6 +80,9 @@ type Exit struct {
 	Stopped tasks.StopReason
 	// NotStarted: the context had ended, or Kill was closed, before the start.
 	NotStarted bool
+
+	// OutputCut: more was written than Limits.Output, and dropped.
+	OutputCut bool
 
 	Started, Finished time.Time
 	User, System      time.Duration // with the descendants it waited for

@@ -60,6 +60,7 @@ func run(ctx context.Context, s *Spec) (Exit, error) {
 		out.cut()
 	}
 	p.ex.StdoutBytes, p.ex.StderrBytes = out.stdout.n, out.stderr.n
+	p.ex.OutputCut = out.stdout.cut || out.stderr.cut
 	p.cgroup.release()
 	return p.ex, nil
 }
@@ -77,12 +78,12 @@ func (p *proc) start(path string) (*streams, error) {
 	p.cgroup = p.s.Cgroups.acquire()
 	p.cgroup.use(attr.Sys)
 	p.ex.Started = time.Now()
-	p.pid, _, err = syscall.StartProcess(path, p.s.Argv, attr)
+	p.pid, err = startLimited(path, p.s.Argv, attr, &p.s.Limits)
 	if err != nil && p.cgroup.removed() {
 		p.cgroup.release()
 		p.cgroup = nil
 		attr.Sys = &syscall.SysProcAttr{Setpgid: true, Credential: attr.Sys.Credential}
-		p.pid, _, err = syscall.StartProcess(path, p.s.Argv, attr)
+		p.pid, err = startLimited(path, p.s.Argv, attr, &p.s.Limits)
 	}
 	out.started()
 	if err != nil {

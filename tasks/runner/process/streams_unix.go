@@ -40,6 +40,9 @@ type stream struct {
 	f *os.File  // nil: output is discarded
 	w io.Writer // the copying goroutine's, as n
 	n int64     // bytes read; for others when that goroutine has ended
+
+	limit int64 // of bytes passed on; 0: none
+	cut   bool  // there were more; as n
 }
 
 // openStreams makes the pipes, and returns them with what the program gets.
@@ -61,7 +64,7 @@ func openStreams(s *Spec) (*streams, [3]uintptr, error) {
 	for i, w := range []io.Writer{s.Stdout, s.Stderr} {
 		if w != nil && err == nil {
 			out := []*stream{&st.stdout, &st.stderr}[i]
-			out.w = w
+			out.w, out.limit = w, s.Limits.Output
 			st.theirs[i+1], out.f, err = pipe(false)
 		}
 	}
@@ -193,9 +196,17 @@ func (o *stream) pass(b []byte) {
 	if len(b) == 0 {
 		return
 	}
+	before := o.n
 	o.n += int64(len(b))
 	if o.w == nil {
 		return
+	}
+	if o.limit > 0 && o.n > o.limit {
+		o.cut = true
+		b = b[:max(o.limit-before, 0)]
+		if len(b) == 0 {
+			return
+		}
 	}
 	if _, err := o.w.Write(b); err != nil {
 		o.w = nil
