@@ -28,6 +28,7 @@ const configuration = `[safe]
 [fetch]
 	recurseSubmodules = false
 [http]
+	followRedirects = false
 	lowSpeedLimit = 1000
 	lowSpeedTime = 20
 [gc]
@@ -58,9 +59,6 @@ type job struct {
 // may use. The error is a *gitError if git failed, else one with an Outcome.
 func (j *job) git(scheme, stdin string, args ...string) (string, error) {
 	cfg := &j.r.cfg
-	if scheme == "http" {
-		scheme = "http:https" // a server may insist
-	}
 	env := []string{
 		"LC_ALL=C", "HOME=" + j.dir.Home(), "TMPDIR=" + j.dir.Tmp(),
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + j.r.gitconfig(), "GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL=" + scheme,

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +36,9 @@ type Config struct {
 	// AllowFile lets tasks name repositories on this machine, by file:// or an
 	// absolute path: all that User can read.
 	AllowFile bool
+	// Schemes and Hosts bound what may be cloned; none: any. A host that begins
+	// with *. stands for all below it.
+	Schemes, Hosts []string
 	// Grace is the time between asking a process to end and killing it.
 	// Default: process.DefaultGrace, 5 s.
 	Grace time.Duration
@@ -42,6 +47,7 @@ type Config struct {
 	Linger  time.Duration
 	Cgroups *process.Cgroups // nil: none
 	User    *process.User    // whom git and the commands run as; nil: the agent's own
+	Limits  process.Limits   // of each process
 }
 
 // Stats count what a Runner has done since it was made.
@@ -66,7 +72,7 @@ type Runner struct {
 // New checks the configuration and returns a Runner. It makes nothing on disk.
 func New(cfg Config) (*Runner, error) {
 	r := &Runner{cfg: cfg, mirrors: make(map[string]*mirror)}
-	r.work = workdir.Config{Root: cfg.Root, Grace: cfg.Grace, Linger: cfg.Linger, Cgroups: cfg.Cgroups, User: cfg.User}
+	r.work = workdir.Config{Root: cfg.Root, Grace: cfg.Grace, Linger: cfg.Linger, Cgroups: cfg.Cgroups, User: cfg.User, Limits: cfg.Limits}
 	if err := r.work.Check(); err != nil {
 		return nil, fmt.Errorf("git: %w", err)
 	}
@@ -154,10 +160,35 @@ func (r *Runner) check(t *tasks.Task) (string, error) {
 	if err != nil {
 		return "", badInput("%v", err)
 	}
-	if s, _ := scheme(url); s == schemeFile && !r.cfg.AllowFile {
-		return "", &failure{tasks.Refused, fmt.Sprintf("repository %.200q: this worker clones none of its own files", url)}
+	return url, r.allowed(url)
+}
+
+// allowed says why a repository is not cloned here.
+func (r *Runner) allowed(url string) error {
+	s, err := scheme(url)
+	if err != nil {
+		return badInput("%v", err)
 	}
-	return url, nil
+	refuse := func(code, what string) error {
+		return &failure{tasks.Refused, fmt.Sprintf("%s: repository %.200q: this worker clones none %s", code, url, what)}
+	}
+	switch {
+	case s == schemeFile && !r.cfg.AllowFile:
+		return refuse("git_file_not_allowed", "of its own files")
+	case len(r.cfg.Schemes) > 0 && !slices.Contains(r.cfg.Schemes, s):
+		return refuse("git_scheme_not_allowed", "over "+s)
+	case len(r.cfg.Hosts) > 0 && s != schemeFile && !slices.ContainsFunc(r.cfg.Hosts, func(h string) bool { return isHost(h, hostOf(url)) }):
+		return refuse("git_host_not_allowed", "from "+hostOf(url))
+	}
+	return nil
+}
+
+// isHost reports whether a host is the one that is allowed, or below it.
+func isHost(allowed, host string) bool {
+	if below, ok := strings.CutPrefix(allowed, "*."); ok {
+		return len(host) > len(below)+1 && strings.EqualFold(host[len(host)-len(below)-1:], "."+below)
+	}
+	return strings.EqualFold(allowed, host)
 }
 
 // inWorkDir runs the commands in a work tree that is the work directory.

@@ -72,6 +72,18 @@ func scheme(s string) (string, error) {
 	return "", errors.New("is not understood; want USER/REPO, a URL with https, http, ssh, git or file, HOST:PATH, or an absolute path")
 }
 
+// hostOf returns the host of a URL that scheme has found good; none of a file's.
+func hostOf(s string) string {
+	if m := scpLike.FindStringSubmatch(s); m != nil && !strings.Contains(s, "://") {
+		return m[1]
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
 func checkURL(s string) (string, error) {
 	u, err := url.Parse(s)
 	if err != nil {
