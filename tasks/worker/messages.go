@@ -55,6 +55,10 @@ func (w *Worker) Offer(l *wire.Link, o *wire.Offer) {
 		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the worker runs no tasks of kind %q", t.Kind))
 		return
 	}
+	if err := w.cfg.Check(&t); err != nil {
+		l.SendReject(o.Key, tasks.Refused, err.Error())
+		return
+	}
 	a := &attempt{key: o.Key, offer: *o, task: t, master: l.Peer().Node, slots: int(o.Slots), link: l, out: newOutput(o.Key, l)}
 	a.offer.Spec = nil
 	w.attempts[a.key] = a

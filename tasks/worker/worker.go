@@ -26,6 +26,12 @@ type Config struct {
 	Slots   int    // attempts that run at once. Default: 1
 	Runners map[tasks.Kind]Runner
 
+	// Check says why this worker does not run a task, in words that begin with a
+	// stable code; see package policy. Default: it runs all.
+	Check func(*tasks.Task) error
+	// MaxRun bounds an attempt's run, whatever its master asks; 0 is no bound.
+	MaxRun time.Duration
+
 	// MaxQueued bounds the attempts that wait here, for all masters together;
 	// more are rejected as Busy. Default: 8192.
 	MaxQueued int
@@ -55,6 +61,7 @@ func DefaultConfig() Config {
 		MaxQueued:   8192,
 		Lease:       3 * time.Second,
 		KeepOutcome: 10 * time.Minute,
+		Check:       func(*tasks.Task) error { return nil },
 		Release:     func(*tasks.Content) {},
 		Busy:        func(int) {},
 		Logger:      log.New(io.Discard, "", 0),
@@ -236,7 +243,11 @@ func (w *Worker) startLocked(a *attempt) {
 // run runs the attempt and reports its outcome.
 func (w *Worker) run(ctx context.Context, a *attempt) {
 	defer a.stop(nil)
-	if d := a.offer.Timeout; d > 0 {
+	d := a.offer.Timeout
+	if m := w.cfg.MaxRun; m > 0 && (d <= 0 || d > m) {
+		d = m
+	}
+	if d > 0 {
 		timer := time.AfterFunc(d, func() {
 			w.mu.Lock()
 			defer w.mu.Unlock()

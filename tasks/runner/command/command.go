@@ -28,6 +28,7 @@ type Config struct {
 	Linger  time.Duration
 	Cgroups *process.Cgroups // nil: none
 	User    *process.User    // nil: the agent's own
+	Limits  process.Limits   // of each process
 }
 
 // Runner runs commands. It may be used by any number of goroutines.
@@ -96,7 +97,7 @@ func (r *Runner) Run(ctx context.Context, a *tasks.Attempt) (out tasks.Outcome) 
 		Argv: r.argv(t), Env: env, Dir: dir.Path(),
 		Stdin: stdin, Stdout: a.Stdout, Stderr: a.Stderr,
 		Marks: workdir.Marks(a), Kill: a.Kill, Grace: r.cfg.Grace, Linger: r.cfg.Linger,
-		Cgroups: r.cfg.Cgroups, User: r.cfg.User,
+		Cgroups: r.cfg.Cgroups, User: r.cfg.User, Limits: r.cfg.Limits,
 	}
 	if t.Dir != "" {
 		spec.Dir = t.Dir
