@@ -5,9 +5,11 @@ package main
 import (
 	"os"
 
+	"github.com/scagent/scagent/agent"
 	"github.com/scagent/scagent/command"
 )
 
 func main() {
+	agent.RunHelper()
 	os.Exit(command.Main(os.Args[1:]))
 }
