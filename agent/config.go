@@ -19,6 +19,7 @@ import (
 	"github.com/scagent/scagent/agent/secret"
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/membership/beacon"
+	"github.com/scagent/scagent/tasks/policy"
 )
 
 // Config configures an Agent. Start from DefaultConfig; New copies it.
@@ -58,10 +59,11 @@ type Config struct {
 	// Profile is lan, wan or local, see membership. Default: lan.
 	Profile string
 
-	// RunAs is the user as whom tasks run, by name or number; only root can choose.
-	// Default: the agent's own, but nobody where that is root and there is no secret.
-	// Registered functions run inside the agent, as its own user.
-	RunAs string
+	// Policy is what tasks may do here, whatever a master asks. Of its RunAs, the
+	// default is the agent's own user, but nobody where that is root and there is no
+	// secret; only root can choose. Registered functions run inside the agent, as its
+	// own user. Default: everything.
+	Policy policy.Policy
 	// Slots is how many tasks run at once here. Default: the number of CPUs.
 	Slots int
 	// Unavailable keeps new tasks away from the worker from the start.
@@ -150,6 +152,9 @@ func (c *Config) check() error {
 	}
 	if _, _, err := port.ParseBind(c.Bind); err != nil {
 		return err
+	}
+	if err := c.Policy.Validate(); err != nil {
+		return fmt.Errorf("agent: Policy: %w", err)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/scagent/scagent/agent/api"
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/policy"
 )
 
 // Info describes this agent.
@@ -28,6 +29,7 @@ func (a *Agent) Info() api.Info {
 			"argument_bytes": tasks.MaxArgvBytes, "document_bytes": membership.MaxDocumentBytes,
 		},
 		Counters: a.counters(),
+		Policy:   a.policy(),
 	}
 	for _, r := range a.cfg.Roles {
 		i.Roles = append(i.Roles, string(r))
@@ -40,6 +42,20 @@ func (a *Agent) Info() api.Info {
 		i.Busy = int(a.worker.Load().Busy)
 	}
 	return i
+}
+
+// policy is the one in force: kinds and user are written out.
+func (a *Agent) policy() policy.Policy {
+	p := a.cfg.Policy
+	if a.worker == nil {
+		p.Kinds, p.RunAs = []tasks.Kind{}, ""
+		return p
+	}
+	p.RunAs, p.Kinds = a.taskUser(), nil
+	for _, k := range a.document.Kinds {
+		p.Kinds = append(p.Kinds, tasks.Kind(k))
+	}
+	return p
 }
 
 // trust says who may run what here as whom.

@@ -15,7 +15,7 @@ const nobody = "nobody"
 
 // openRunAs settles as whom tasks run. It needs the home and the posture.
 func (a *Agent) openRunAs() error {
-	name, root := a.cfg.RunAs, os.Geteuid() == 0
+	name, root := a.cfg.Policy.RunAs, os.Geteuid() == 0
 	if name == "" {
 		if !root || a.keys != nil || a.cfg.Network != port.Machine {
 			return nil

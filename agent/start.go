@@ -112,6 +112,7 @@ func (a *Agent) openTasks() error {
 		wc := worker.DefaultConfig()
 		wc.Name, wc.Slots, wc.Lease, wc.Logger = a.name, a.cfg.Slots, a.cfg.Lease, a.cfg.Logger
 		wc.Runners = runners
+		wc.Check, wc.MaxRun = a.cfg.Policy.Check, a.cfg.Policy.Limits.Wall()
 		wc.Open, wc.Keep, wc.Release = a.openContent, a.keep, a.release
 		wc.Busy = func(slots int) { a.pool.SetBusy(slots) }
 		if a.worker, err = worker.New(wc); err != nil {
@@ -146,17 +147,23 @@ func (a *Agent) runners() (map[tasks.Kind]worker.Runner, error) {
 	if a.cgroups, err = process.OpenCgroups(); err != nil { // process groups alone then
 		a.cfg.Logger.Printf("[DEBUG] agent: no cgroups: err=%q", err)
 	}
-	commands, err := command.New(command.Config{Root: a.workRoot(), Grace: a.cfg.Grace, Cgroups: a.cgroups, User: a.runAs})
+	p := &a.cfg.Policy
+	limits := process.Limits{
+		Memory: p.Limits.MemoryBytes, Processes: p.Limits.Processes, OpenFiles: p.Limits.OpenFiles,
+		FileBytes: p.Limits.FileBytes, Output: p.Limits.OutputBytes,
+	}
+	commands, err := command.New(command.Config{Root: a.workRoot(), Grace: a.cfg.Grace, Cgroups: a.cgroups, User: a.runAs, Limits: limits})
 	if err != nil {
 		return nil, err
 	}
-	files, err := file.New(file.Config{Root: a.workRoot(), Grace: a.cfg.Grace, Cgroups: a.cgroups, User: a.runAs})
+	files, err := file.New(file.Config{Root: a.workRoot(), Grace: a.cfg.Grace, Cgroups: a.cgroups, User: a.runAs, Limits: limits})
 	if err != nil {
 		return nil, err
 	}
 	repositories, err := git.New(git.Config{
-		Root: a.workRoot(), MirrorRoot: a.home.Path("git"), Grace: a.cfg.Grace, Cgroups: a.cgroups, User: a.runAs,
-		AllowFile: true, // whoever may run a task here can read the files anyway
+		Root: a.workRoot(), MirrorRoot: a.home.Path("git"), Grace: a.cfg.Grace, Cgroups: a.cgroups, User: a.runAs, Limits: limits,
+		AllowFile: p.Allows(tasks.Command), // who may run commands can read the files anyway
+		Schemes:   p.Git.Schemes, Hosts: p.Git.Hosts,
 	})
 	if err != nil {
 		return nil, err
@@ -169,6 +176,10 @@ func (a *Agent) runners() (map[tasks.Kind]worker.Runner, error) {
 		tasks.JS:       js.New(js.Config{}),
 	}
 	for kind := range rs {
+		if !p.Allows(kind) {
+			delete(rs, kind)
+			continue
+		}
 		a.document.Kinds = append(a.document.Kinds, string(kind))
 	}
 	slices.Sort(a.document.Kinds)
@@ -218,7 +229,9 @@ func (a *Agent) openPool(ctx context.Context) error {
 	}
 	a.document.Data, a.document.Facts = a.cfg.Data, f
 	if a.cfg.has(membership.RoleWorker) {
-		a.document.Functions = a.functions.Names()
+		if a.cfg.Policy.Allows(tasks.Function) {
+			a.document.Functions = a.functions.Names()
+		}
 		a.document.Interpreters = facts.Interpreters()
 	}
 	pc := membership.DefaultConfig()

@@ -110,7 +110,9 @@ func agentConfig(o *agentOptions, logger *log.Logger, getenv func(string) string
 			cfg.Roles = append(cfg.Roles, membership.Role(r))
 		}
 	}
-	cfg.RunAs = o.runAs
+	if err := o.setPolicy(&cfg.Policy); err != nil {
+		return cfg, err
+	}
 	cfg.SecretFile = secret.Find(o.secretFile, getenv)
 	if o.tlsCA != "" || o.tlsCert != "" || o.tlsKey != "" {
 		var err error

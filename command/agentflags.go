@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/scagent/scagent/membership"
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/policy"
 )
 
 // agentOptions are what flags, environment and files say of an agent.
@@ -108,6 +110,26 @@ func parseAgent(args []string, getenv func(string) string) (*agentOptions, error
 		return nil, err
 	}
 	return o, nil
+}
+
+// setPolicy reads the file, and sets in it what flags say.
+func (o *agentOptions) setPolicy(p *policy.Policy) error {
+	if o.policyFile != "" {
+		var err error
+		if *p, err = policy.Load(o.policyFile); err != nil {
+			return fmt.Errorf("-policy: %w", err)
+		}
+	}
+	if len(o.allow) > 0 {
+		p.Kinds = nil
+		for _, k := range o.allow {
+			p.Kinds = append(p.Kinds, tasks.Kind(k))
+		}
+	}
+	if o.runAs != "" {
+		p.RunAs = o.runAs
+	}
+	return nil
 }
 
 // envName is the environment variable of an agent's flag.

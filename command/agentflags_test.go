@@ -7,11 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/scagent/scagent/membership"
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/policy"
 )
 
 func writeFile(t *testing.T, name, content string) string {
@@ -162,5 +165,41 @@ func TestDataValues(t *testing.T) {
 				t.Errorf("%s is not JSON", d.raw)
 			}
 		})
+	}
+}
+
+func TestPolicyFromFileAndFlags(t *testing.T) {
+	file := writeFile(t, "p.json", `{"kinds": ["js"], "run_as": "a", "limits": {"open_files": 64}}`)
+	config := func(args ...string) (policy.Policy, error) {
+		o, err := parseAgent(args, env())
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := agentConfig(o, log.New(io.Discard, "", 0), env())
+		return cfg.Policy, err
+	}
+	for _, c := range []struct {
+		name  string
+		args  []string
+		kinds []tasks.Kind
+		runAs string
+	}{
+		{"nothing", nil, nil, ""},
+		{"file", []string{"-policy", file}, []tasks.Kind{tasks.JS}, "a"},
+		{"flags", []string{"-allow", "git,file", "-run-as", "b"}, []tasks.Kind{tasks.Git, tasks.File}, "b"},
+		{"flags beat the file", []string{"-policy", file, "-allow", "command", "-run-as", "b"}, []tasks.Kind{tasks.Command}, "b"},
+	} {
+		p, err := config(c.args...)
+		if err != nil || !reflect.DeepEqual(p.Kinds, c.kinds) || p.RunAs != c.runAs || (p.Limits.OpenFiles == 64) != slices.Contains(c.args, "-policy") {
+			t.Errorf("%s: %+v, %v", c.name, p, err)
+		}
+	}
+	for _, c := range []struct{ name, file, want string }{
+		{"none", "/nowhere/p.json", "-policy: open /nowhere/p.json"},
+		{"bad", writeFile(t, "bad.json", "{\n\"kind\": 1}"), "bad.json: line 2: unknown field \"kind\""},
+	} {
+		if _, err := config("-policy", c.file); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v, want one line with %q", c.name, err, c.want)
+		}
 	}
 }

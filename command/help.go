@@ -125,7 +125,7 @@ func (c *HelpCommand) Synopsis() string { return "help on a command or a topic" 
 func (c *HelpCommand) Help() string {
 	return manual{
 		name: "help", usage: []string{"[COMMAND|TOPIC]"},
-		about:   "Prints help on a command or one of these topics: " + strings.Join(topicNames(), ", ") + ".",
+		about:   "Prints help on a command or one of these topics:\n" + strings.Join(topicNames(), ", ") + ".",
 		example: "scagent help targets",
 	}.String()
 }

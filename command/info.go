@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -57,6 +58,9 @@ func formatInfo(i *api.Info) string {
 		kinds[k] = string(v)
 	}
 	b.add("Kinds", strings.Join(kinds, ", "))
+	if p, err := json.Marshal(i.Policy); err == nil { // it always is
+		b.add("Policy", string(p))
+	}
 	b.add("Functions", strings.Join(i.Functions, ", "))
 	b.add("Slots", fmt.Sprintf("%d busy of %d", i.Busy, i.Slots))
 	b.add("Available", yesNo(i.Available))

@@ -67,6 +67,7 @@ Id:          abc
 Roles:       worker, master
 Trust:       everyone\nmay
 Kinds:       command
+Policy:      {}
 Slots:       0 busy of 2
 Available:   yes
 Pid:         7

@@ -92,6 +92,56 @@ defaults. SIGHUP reads everything again and applies data and log-level; the rest
 Who may do what
 
 Without a secret, an agent serves its own LAN: every host on it can run commands on the workers, as
-the user that the agent says when it starts. Commands here talk to the agent by a unix socket that
-only its own user can open. A task that runs may do whatever that user may.`,
+the user that the agent says when it starts (nobody, if the agent is root). With a secret, only those
+who have it are let in, wherever they are, see: scagent help secret. What a worker does for those it
+lets in is bounded by its own policy, see: scagent help policy. Commands here talk to the agent by a
+unix socket that only its own user can open. A task that runs may do whatever its user may.`,
+
+	"secret": `
+A pool with a secret
+
+  scagent secret new                 on one host; the secret is then in the file that this names
+  copy the file to the other hosts, with mode 0600, and start their agents again
+  scagent secret token               prints the worker token: who has that can run tasks, not submit any
+  scagent secret rotate              replaces it; the agents tell each other, nothing need be restarted
+
+An agent finds it in -secret-file, in the file that SCAGENT_SECRET_FILE names, or in
+/etc/scagent/secret (root) or ~/.config/scagent/secret. It is never given on a command line. Every
+node has the same, or one that replaced it. All TCP is then TLS 1.3 with both sides verified, gossip
+and multicast are sealed, and nodes may be anywhere.
+
+-tls-ca, -tls-cert and -tls-key put certificates of your own in place of those that the secret gives
+(the secret is still needed, for gossip). One with the OU "scagent-worker" may not submit tasks.
+
+A tracker is asked with curl like this, where ca.pem is what "scagent secret ca" printed:
+
+  url=https://tracker:44201/hostsAvailable
+  curl --cacert ca.pem -H "$(scagent secret header GET $url)" $url`,
+
+	"policy": `
+What a worker lets tasks do
+
+"scagent agent -policy FILE" reads a JSON object, of which everything may be left out. It wins over
+whatever is asked for; a task that it does not allow is refused, and is tried elsewhere.
+
+  {"kinds": ["command", "js"],        kinds of tasks that are run; default: all; also -allow
+   "run_as": "builder",               user as whom they run; also -run-as
+   "limits": {
+     "wall_seconds": 3600,            an attempt's run; then it ends as with -timeout
+     "memory_bytes": 1073741824,      data of one process
+     "processes": 512,                of the user in all; root has no such limit
+     "open_files": 1024,              of one process
+     "file_bytes": 1073741824,        of a file that a process writes
+     "output_bytes": 67108864},       of each of stdout and stderr; with more the task has failed
+   "git": {
+     "schemes": ["https", "ssh"],     default: all; file needs the kind command too
+     "hosts": ["github.com", "*.example.org"]},
+   "env": {
+     "allow": ["CI", "APP_*"],        variables that a task may set; default: all
+     "refuse": ["LD_*"]},             variables that it may not
+   "dirs": ["/srv/work"]}             where -dir may point, and below; default: anywhere
+
+-allow and -run-as beat what the file says. "scagent info" shows the policy in force. A file and a
+repository can hold any program: kinds keep order, and only run_as and limits keep a program in
+bounds. Registered functions run inside the agent, with none.`,
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/policy"
 )
 
 // Info is what GET /v1/info answers: this agent.
@@ -19,6 +20,7 @@ type Info struct {
 	Posture    string            `json:"posture"`
 	Trust      string            `json:"trust"` // one sentence: who may run what here as whom
 	Kinds      []tasks.Kind      `json:"kinds"`
+	Policy     policy.Policy     `json:"policy"` // of this node's worker, as it is in force
 	Functions  []string          `json:"functions"`
 	Slots      int               `json:"slots"`
 	Busy       int               `json:"busy"`

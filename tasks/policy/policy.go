@@ -13,7 +13,8 @@
 //	    "processes": 512,                of the task's user in all, RLIMIT_NPROC
 //	    "open_files": 1024,              of a process, RLIMIT_NOFILE; at least 16
 //	    "file_bytes": 1073741824,        of a file that a process writes, RLIMIT_FSIZE
-//	    "output_bytes": 67108864         of each of stdout and stderr; the rest is dropped
+//	    "output_bytes": 67108864         of each of stdout and stderr; the rest is dropped,
+//	                                     and the task has failed
 //	  },
 //	  "git": {
 //	    "schemes": ["https", "ssh"],     default: all; file needs the kind command too
@@ -104,16 +105,16 @@ func (r *Refusal) Error() string { return r.Code + ": " + r.Text }
 func Load(path string) (Policy, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return Policy{}, fmt.Errorf("policy: %w", err)
+		return Policy{}, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
 	if err != nil {
-		return Policy{}, fmt.Errorf("policy: %w", err)
+		return Policy{}, err
 	}
 	p, err := Parse(b)
 	if err != nil {
-		return Policy{}, fmt.Errorf("policy %s: %w", path, err)
+		return Policy{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return p, nil
 }

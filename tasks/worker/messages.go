@@ -51,12 +51,12 @@ func (w *Worker) Offer(l *wire.Link, o *wire.Offer) {
 		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the task cannot be read: %v", err))
 		return
 	}
-	if w.cfg.Runners[t.Kind] == nil {
-		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the worker runs no tasks of kind %q", t.Kind))
-		return
-	}
 	if err := w.cfg.Check(&t); err != nil {
 		l.SendReject(o.Key, tasks.Refused, err.Error())
+		return
+	}
+	if w.cfg.Runners[t.Kind] == nil {
+		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the worker runs no tasks of kind %q", t.Kind))
 		return
 	}
 	a := &attempt{key: o.Key, offer: *o, task: t, master: l.Peer().Node, slots: int(o.Slots), link: l, out: newOutput(o.Key, l)}

@@ -29,6 +29,9 @@ func (ex *Exit) Outcome(ctx context.Context) tasks.Outcome {
 		out.Code, out.Exit, out.Text = tasks.Exit, ex.Status, fmt.Sprintf("exit status %d", ex.Status)
 	}
 	if ex.OutputCut {
+		if out.Code == tasks.OK {
+			out.Code = tasks.Failed // who pipes the output on must not take it for whole
+		}
 		out.Text = strings.TrimPrefix(out.Text+"; it wrote more than this worker's limit, and the rest was dropped", "; ")
 	}
 	return out
