@@ -115,6 +115,8 @@ func (e *gitError) explain(url string) error {
 	case e.says("could not read username", "could not read password", "terminal prompts disabled", "authentication failed",
 		"permission denied (", "host key verification failed", "returned error: 401", "returned error: 403", "access denied"):
 		return badInput("repository %.200s: there is none, or it needs authentication: %s; give this worker access by an ssh key, and use an ssh URL", url, e.line())
+	case e.says("returned error: 3"):
+		return badInput("repository %.200s: the server redirects, which is not followed: %s; give the URL that it redirects to", url, e.line())
 	case e.says("repository not found", "does not appear to be a git repository", "' not found", "does not exist", "no such file or directory", "returned error: 404", "not valid: is this a git repository", "repository not exported", "access denied or repository not exported"):
 		return badInput("repository %.200s: there is no such repository: %s", url, e.line())
 	case e.unreachable():

@@ -69,7 +69,7 @@ func TestFailuresAreClear(t *testing.T) {
 		{"a private one", web.URL + "/private", "", tasks.BadInput, "needs authentication: "},
 		{"a forbidden one", web.URL + "/forbidden", "", tasks.BadInput, "needs authentication: "},
 		{"a broken server", web.URL + "/broken", "", tasks.Internal, "cannot be reached from this worker: "},
-		{"redirected to a file", web.URL + "/redirect", "", tasks.Internal, "git fetch: "},
+		{"redirected to a file", web.URL + "/redirect", "", tasks.BadInput, "the server redirects, which is not followed: "},
 		{"no such host", "https://host.invalid/u/r", "", tasks.Internal, "repository https://host.invalid/u/r: cannot be reached from this worker: "},
 		{"no server", "http://" + closed + "/u/r", "", tasks.Internal, "cannot be reached from this worker: "},
 		{"no git server", "git://" + closed + "/u/r", "", tasks.Internal, "cannot be reached from this worker: "},
@@ -171,16 +171,55 @@ func TestBadConfigurations(t *testing.T) {
 	}
 }
 
-// TestTagsServeWhenTheServerIsGone clones from a web server that then stops.
-func TestTagsServeWhenTheServerIsGone(t *testing.T) {
-	t.Parallel()
-	r := newRepo(t)
+// serve returns a web server with the repository, at /project.git.
+func serve(t *testing.T, r *repo) *httptest.Server {
+	t.Helper()
 	exe, err := exec.Command("git", "--exec-path").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	web := httptest.NewServer(&cgi.Handler{Path: filepath.Join(strings.TrimSpace(string(exe)), "git-http-backend"), Logger: nil, Stderr: io.Discard,
 		Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(r.dir), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1", "HOME=" + r.dir}})
+	t.Cleanup(web.Close)
+	return web
+}
+
+// TestHostsAndSchemesAreBounded: neither by name nor by a redirect is anything
+// fetched from a host that is not listed.
+func TestHostsAndSchemesAreBounded(t *testing.T) {
+	t.Parallel()
+	web := serve(t, newRepo(t)) // at 127.0.0.1
+	elsewhere := strings.Replace(web.URL, "127.0.0.1", "localhost", 1)
+	redirect := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		http.Redirect(w, q, elsewhere+q.URL.RequestURI(), http.StatusMovedPermanently)
+	}))
+	t.Cleanup(redirect.Close)
+	w := newWorker(t, func(c *git.Config) { c.Schemes, c.Hosts = []string{"http"}, []string{"127.0.0.1"} })
+	for _, c := range []struct {
+		name, url string
+		code      tasks.Code
+		text      string
+	}{
+		{"what is listed", web.URL + "/project.git", tasks.OK, ""},
+		{"another host", elsewhere + "/project.git", tasks.Refused, "git_host_not_allowed: "},
+		{"another scheme", "https://127.0.0.1/project.git", tasks.Refused, "git_scheme_not_allowed: "},
+		{"GitHub for short", "u/r", tasks.Refused, "git_scheme_not_allowed: "},
+		{"ssh for short", "127.0.0.1:r", tasks.Refused, "git_scheme_not_allowed: "},
+		{"a file", "file:///srv/r", tasks.Refused, "git_scheme_not_allowed: "},
+		{"a path", "/srv/r", tasks.Refused, "git_scheme_not_allowed: "},
+		{"by a redirect", redirect.URL + "/project.git", tasks.BadInput, "the server redirects"},
+	} {
+		if got := w.shell(c.url, "", "cat f"); got.Code != c.code || !strings.Contains(got.Text, c.text) || (got.stdout == "two") != (c.code == tasks.OK) {
+			t.Errorf("%s: %v %q, printed %q; want %v %q", c.name, got.Code, got.Text, got.stdout, c.code, c.text)
+		}
+	}
+}
+
+// TestTagsServeWhenTheServerIsGone clones from a web server that then stops.
+func TestTagsServeWhenTheServerIsGone(t *testing.T) {
+	t.Parallel()
+	r := newRepo(t)
+	web := serve(t, r)
 	w := newWorker(t, nil)
 	url := web.URL + "/project.git"
 	if got := w.shell(url, "", "cat f"); got.stdout != "two" {
