@@ -126,10 +126,11 @@ func (p *Pool) announceLoop() {
 			return
 		case <-p.local.changed:
 		}
+		next := time.Now().Add(updateInterval)
 		// It returns when the news has been sent as often as it will be. Not to
 		// have heard of that in time is no failure.
 		p.list.UpdateNode(updateInterval / 2)
-		if !p.sleep(updateInterval / 2) {
+		if !p.sleep(time.Until(next)) {
 			return
 		}
 	}
