@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,9 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptrace"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/scagent/scagent/agent/secret"
@@ -143,10 +146,14 @@ func (a *Agent) keepSecret() {
 	}
 }
 
-// askSecret fetches the secrets of a random member that may submit.
+// askSecret fetches the secrets of a random member that may submit. Masters are
+// asked first: the others may have worker tokens.
 func (a *Agent) askSecret() (secret.Chain, string, error) {
 	members := a.pool.Members()
 	rand.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
+	slices.SortStableFunc(members, func(x, y membership.Member) int {
+		return cmp.Compare(masterFirst(&x), masterFirst(&y))
+	})
 	last, tries := errors.New("there is no other"), 0
 	for i := range members {
 		m := &members[i]
@@ -165,9 +172,23 @@ func (a *Agent) askSecret() (secret.Chain, string, error) {
 	return nil, "", last
 }
 
+func masterFirst(m *membership.Member) int {
+	if m.Has(membership.RoleMaster) {
+		return 0
+	}
+	return 1
+}
+
+// fetchSecret asks a node, which must prove that it may submit: from a worker's
+// answer whoever has a token could put a secret of its own in force.
 func (a *Agent) fetchSecret(node string) (secret.Chain, error) {
+	var peer secret.Peer
+	var unproven error
 	ctx, cancel := context.WithTimeout(a.ctx, secretTimeout)
 	defer cancel()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(i httptrace.GotConnInfo) { peer, unproven = a.keys.PeerOf(i.Conn) },
+	})
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+node+secretPath, nil)
 	if err != nil {
 		return nil, err
@@ -177,6 +198,12 @@ func (a *Agent) fetchSecret(node string) (secret.Chain, error) {
 		return nil, err
 	}
 	defer res.Body.Close()
+	switch {
+	case unproven != nil:
+		return nil, unproven
+	case !peer.Submit:
+		return nil, fmt.Errorf("node %s has a worker token", node)
+	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxSecretAnswer+1))
 	if err != nil {
 		return nil, err
@@ -188,7 +215,8 @@ func (a *Agent) fetchSecret(node string) (secret.Chain, error) {
 }
 
 // tellSecret answers members of the pool: with the secrets who may submit, with
-// worker tokens who may not. A node that has only a token itself tells that.
+// worker tokens who may not. What a node tells that has only a token itself is not
+// believed.
 func (a *Agent) tellSecret(w http.ResponseWriter, r *http.Request) {
 	peer, err := a.keys.PeerOfTLS(r.TLS)
 	if err != nil { // the wrapper has let nobody else through

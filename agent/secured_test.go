@@ -184,3 +184,33 @@ func TestRotationUnderLoad(t *testing.T) {
 		}
 	})
 }
+
+// A secret is taken only from those who may submit: whoever has a worker token
+// could else have the pool take one of its own making, and be master of it.
+func TestWorkerTokenCannotReplaceTheSecret(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(30 * time.Second) }) // memberlist's probes that fail last longer than it
+		right, own := secret.New(), secret.New()
+		option, path := files(t, right, 3)
+		forge := agenttest.Option(func(i int, cfg *agent.Config) {
+			chain := secret.Chain{{Secret: own}, {Secret: right.Token(), Until: time.Now().Add(secret.Grace)}}
+			if i != 3 {
+				return
+			}
+			if err := chain.Save(cfg.SecretFile); err != nil {
+				t.Fatal(err)
+			}
+		})
+		c := agenttest.New(t, 3, agenttest.Setup(withAdd), option, forge)
+		time.Sleep(3 * time.Minute) // others ask each minute, and when they hear of unknown keys
+		if n := len(c.Agent(1).Members()); n != 3 {
+			t.Errorf("the pool has %d members, want 3: nobody could be asked", n)
+		}
+		for i := 1; i <= 2; i++ {
+			got, err := secret.Load(path(i))
+			if err != nil || got.Current().Cluster() != right.Cluster() {
+				t.Errorf("n%d has %v, %v; want the secret that it was given", i, got, err)
+			}
+		}
+	})
+}
