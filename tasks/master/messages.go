@@ -183,8 +183,13 @@ func own(o *tasks.Outcome) *tasks.Outcome {
 
 // lateLocked handles the result of an attempt that was given up. If it tells how
 // the task ended it counts, since the newer attempt can only tell the same again.
+// It must come from whoever had the attempt: ids of tasks can be guessed.
 func (m *Master) lateLocked(l *wire.Link, t *task, k wire.Key, o *tasks.Outcome) {
 	l.SendAck(k)
+	if !slices.Contains(t.lost, lost{k.N, l.Peer().Node}) {
+		m.cfg.Logger.Printf("[DEBUG] tasks: result of an attempt that the node never had: task=%s attempt=%d node=%s", t.id, k.N, l.Peer().Node)
+		return
+	}
 	if o.Code != tasks.OK || t.run.sub.Options.AtMostOnce() || len(o.Outputs) > 0 || t.rec != nil || t.step == fetching || o.StdoutBytes+o.StderrBytes > 0 {
 		m.cfg.Logger.Printf("[INFO] tasks: late result dropped: task=%s attempt=%d current=%d", t.id, k.N, t.n)
 		return

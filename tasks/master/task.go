@@ -39,12 +39,19 @@ type task struct {
 	bound *worker   // the only worker it is for, or nil
 	at    *worker   // who has the current attempt
 	avoid []*worker // those that would not take it
+	lost  []lost    // attempts that were given up, and may be heard of still
 
 	rec        *record // what it wrote; nil if nothing
 	queuedAt   time.Time
 	startedAt  time.Time
 	reachUntil time.Time // bound: when it is given up as never reached
 	result     *tasks.Result
+}
+
+// lost is an attempt whose worker was given up.
+type lost struct {
+	n    uint32
+	node string // id of the worker
 }
 
 func (t *task) priority() int { return t.run.sub.Options.Priority }
@@ -197,6 +204,7 @@ func (m *Master) lostLocked(t *task, cause error) {
 		if t.bound != nil {
 			t.reachUntil = time.Now().Add(m.cfg.ReachTimeout)
 		}
+		t.lost = append(t.lost, lost{t.n, w.info.ID})
 		m.againLocked(t)
 	}
 }
