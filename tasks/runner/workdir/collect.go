@@ -50,7 +50,9 @@ func (c *Collected) Text() string {
 // when what it leads to is inside the directory, or would be, and is left out
 // with a note otherwise; an absolute one that leads inside becomes relative.
 // Directories come along where they are more than the parent of something with
-// the usual mode 0755. Nothing of the task may run any more.
+// the usual mode 0755. In a directory that was given to another user, what is not
+// that user's is left out: the agent could read what the task could not. Nothing of
+// the task may run any more.
 //
 // The error is an *Error, or the cause of ctx when that has ended; what was
 // collected so far is returned too.
@@ -310,7 +312,11 @@ func (c *collector) keep(a *tasks.Attempt) error {
 			out.Inline = []byte(it.target)
 		default:
 			from := filepath.Join(work, filepath.FromSlash(it.name))
-			if err := c.keepFile(a, &out, parent, from, filepath.Join(stage, fmt.Sprint(i))); err != nil {
+			switch err := c.keepFile(a, &out, parent, from, filepath.Join(stage, fmt.Sprint(i))); {
+			case err == errAnothers:
+				c.note("output %q belongs to another user: left out", shorten(it.name))
+				continue
+			case err != nil:
 				return internal(fmt.Sprintf("output %q", shorten(it.name)), err)
 			}
 		}
@@ -319,8 +325,11 @@ func (c *collector) keep(a *tasks.Attempt) error {
 	return nil
 }
 
+var errAnothers = errors.New("belongs to another user")
+
 // keepFile moves one file to staged and hands it over. Both names are relative
-// to parent.
+// to parent. Who owns it is looked at where the task's user cannot put something
+// else in its place.
 func (c *collector) keepFile(a *tasks.Attempt, out *tasks.OutputFile, parent *os.Root, from, staged string) error {
 	err := parent.Rename(from, staged)
 	if errors.Is(err, fs.ErrPermission) { // out of a read-only directory
@@ -335,6 +344,9 @@ func (c *collector) keepFile(a *tasks.Attempt, out *tasks.OutputFile, parent *os
 	st, err := parent.Lstat(staged)
 	if err != nil || !st.Mode().IsRegular() {
 		return errors.Join(err, errors.New("changed while it was collected"))
+	}
+	if u := c.dir.user; u != nil && !ownedBy(st, *u) {
+		return errAnothers
 	}
 	if st.Mode()&0o400 == 0 { // the task may have taken away the right to read it
 		if err := parent.Chmod(staged, st.Mode().Perm()|0o400); err != nil {

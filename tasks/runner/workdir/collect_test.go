@@ -205,3 +205,48 @@ func TestGivenDirectoryIsAnothers(t *testing.T) {
 		t.Errorf("a directory that a link leads to was given away: %v", got)
 	}
 }
+
+// The agent can read what the task's user cannot. A file of another's gets into
+// the directory by a hard link, or is moved there.
+func TestOutputsOfAnotherUserAreLeftOut(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can")
+	}
+	a := attempt(&tasks.Task{Outputs: []string{"*"}}, nil)
+	kept := 0
+	keep := a.Keep
+	a.Keep = func(path string) (tasks.Content, error) {
+		kept++
+		return keep(path)
+	}
+	d := mustCreate(t, a)
+	tree(t, d.Path(), "own", "sub/own")
+	if err := d.Give(65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	tree(t, d.Path(), "secret", "sub/secret")
+	secret := filepath.Join(t.TempDir(), "linked")
+	if err := os.WriteFile(secret, []byte("linked"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(secret, filepath.Join(d.Path(), "linked")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.Collect(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range got.Files {
+		names = append(names, f.Name)
+	}
+	if !slices.Equal(names, []string{"own", "sub/own"}) || kept != 2 {
+		t.Errorf("collected %q, %d kept; want what is the user's own", names, kept)
+	}
+	if text := got.Text(); !strings.Contains(text, `output "secret" belongs to another user: left out`) {
+		t.Errorf("the text is %q, want that it says what was left out", text)
+	}
+	if st, err := os.Stat(secret); err != nil || st.Mode() != 0 {
+		t.Errorf("the file of another user is now %v, %v", st.Mode(), err)
+	}
+}

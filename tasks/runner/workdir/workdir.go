@@ -19,6 +19,7 @@ type Dir struct {
 	path string
 	base string   // what Create made: path itself or, after Sub, a directory above it
 	root *os.Root // opened when first used, by Sub at once
+	user *int     // id of whom Give gave it to; nil: the agent's own
 }
 
 // Error says why a task cannot be run in its directory, or its outputs cannot
@@ -103,7 +104,7 @@ func (d *Dir) Tmp() string { return filepath.Join(d.base, tmpName) }
 // place of d, while HOME and TMPDIR stay where they are. It must be called
 // before anything of the task runs. The caller closes it, and removes d.
 func (d *Dir) Sub(name string) (*Dir, error) {
-	sub := &Dir{path: filepath.Join(d.path, name), base: d.base}
+	sub := &Dir{path: filepath.Join(d.path, name), base: d.base, user: d.user}
 	root, err := d.open()
 	if err != nil {
 		return nil, err
@@ -184,6 +185,7 @@ func (d *Dir) Give(uid, gid int) error {
 	if err != nil {
 		return internal("give the work directory to another user", err)
 	}
+	d.user = &uid
 	return nil
 }
 
