@@ -109,16 +109,19 @@ func (p *Port) sort(c net.Conn) {
 			}
 		}
 	}
+	plain := err == nil && p.config.TLS != nil && !shaking
+	if plain {
+		p.refusePlain(sorted, sort) // it takes a moment, in which c is a stranger still
+	}
 	p.strangers.leave(c)
 	switch {
+	case plain:
 	case shaking && err != nil:
 		p.refuse(c, RefusedHandshake)
 	case isTimeout(err):
 		p.refuse(c, RefusedSilent)
 	case err != nil:
 		p.refuse(c, RefusedGone)
-	case p.config.TLS != nil && !shaking:
-		p.refusePlain(sorted, sort)
 	case p.config.DirectOnly && sort != SortHTTP && !direct(c):
 		p.refuse(c, RefusedHops)
 	default:

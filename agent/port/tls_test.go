@@ -89,6 +89,26 @@ func TestWhoDoesNotShakeHandsIsRefused(t *testing.T) {
 	})
 }
 
+// Who speaks plain HTTP is told so, and counts as a stranger until it is gone.
+func TestPlainHTTPOfStrangersIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := memnet.New()
+		p := open(t, port.Config{Bind: ipA, Network: n.Host(ipA), TLS: serverTLS(t)})
+		for range 100 {
+			dial(t, p, "GET / HTTP/1.1\r\n\r\n") // and reads nothing
+			synctest.Wait()
+		}
+		if got := p.Stats(); got.Strangers != 32 || got.Refused[port.RefusedSource] != 100-32 {
+			t.Errorf("Stats() = %+v; want 32 strangers of the one source, the rest refused", got)
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if got := p.Stats(); got.Strangers != 0 || got.Refused[port.RefusedPlain] != 32 {
+			t.Errorf("5s later Stats() = %+v; want no strangers, 32 told", got)
+		}
+	})
+}
+
 func TestDialAsSaysWhy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := memnet.New()
