@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net"
 	"net/http"
 	"time"
 
@@ -49,7 +50,14 @@ func (a *Agent) publicServer() *http.Server {
 	for _, r := range a.routes() {
 		mux.Handle(r.pattern, a.authorized(r, nonces))
 	}
-	return &http.Server{Handler: mux, ReadTimeout: 30 * time.Second, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	s := &http.Server{Handler: mux, ReadTimeout: 30 * time.Second, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	if a.keys != nil {
+		s.ConnState = newGuests(func(c net.Conn) bool {
+			_, err := a.keys.PeerOf(c)
+			return err == nil
+		}).connState
+	}
+	return s
 }
 
 // authorized asks who calls a route.

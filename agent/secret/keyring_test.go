@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
@@ -299,6 +300,20 @@ func TestSignedRequests(t *testing.T) {
 		err := k.CheckRequest(r, nonces)
 		if (c.want == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: CheckRequest = %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// What is signed is read before the signature can be checked.
+func TestSignedRequestIsShort(t *testing.T) {
+	s := New()
+	k := ring(t, s)
+	for size, want := range map[int]bool{128 << 10: true, 128<<10 + 1: false} {
+		body := bytes.Repeat([]byte("x"), size)
+		r := httptest.NewRequest("POST", "/", bytes.NewReader(body))
+		r.Header.Set("Authorization", s.SignRequest("POST", "/", body, time.Now()))
+		if err := k.CheckRequest(r, &Nonces{}); (err == nil) != want {
+			t.Errorf("a body of %d bytes: CheckRequest = %v, want it taken: %t", size, err, want)
 		}
 	}
 }

@@ -22,8 +22,9 @@ const (
 
 	// requestAge is how far the clocks of the two sides may be apart.
 	requestAge = 2 * time.Minute
-	// MaxSignedBytes is the longest body of a signed request.
-	MaxSignedBytes = 1 << 20
+	// MaxSignedBytes is the longest body of a signed request. It is read before the
+	// signature can be checked, so it is no longer than what a tracker takes.
+	MaxSignedBytes = 128 << 10
 	maxNonces      = 100_000
 	nonceBytes     = 16
 )
