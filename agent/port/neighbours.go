@@ -23,8 +23,10 @@ const (
 //   - those in a private (RFC 1918, RFC 4193) or link-local prefix of an interface
 //     that is up and not IsVirtual; if an interface was named, of that one alone
 //
-// A prefix of one address says nothing about others. The interfaces are read
-// again when they may have changed. Its methods may be called from any goroutine.
+// A link-local address with the name of an interface must be on one of those:
+// every link has the same prefix. A prefix of one address says nothing about
+// others. The interfaces are read again when they may have changed. Its methods
+// may be called from any goroutine.
 type Neighbours struct {
 	iface string                  // constant; empty: all that are not virtual
 	read  func() ([]iface, error) // constant
@@ -36,6 +38,7 @@ type neighbourhood struct {
 	at       time.Time
 	own      []netip.Addr
 	prefixes []netip.Prefix
+	links    []string // names of the interfaces that prefixes are of
 }
 
 // NewNeighbours returns the neighbours on the interface of the name, or on all.
@@ -45,7 +48,7 @@ func NewNeighbours(iface string) *Neighbours {
 
 // Has reports whether a is on a network of this host.
 func (n *Neighbours) Has(a netip.Addr) bool {
-	a = a.Unmap().WithZone("")
+	a = a.Unmap()
 	if a.IsLoopback() {
 		return true
 	}
@@ -99,11 +102,15 @@ func (n *Neighbours) Networks() string {
 }
 
 func (h *neighbourhood) has(a netip.Addr) bool {
+	if a.Zone() != "" && !slices.Contains(h.links, a.Zone()) {
+		return false
+	}
+	a = a.WithZone("")
 	return slices.Contains(h.own, a) || h.attached(a)
 }
 
 func (h *neighbourhood) attached(a netip.Addr) bool {
-	return slices.ContainsFunc(h.prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
+	return (a.IsPrivate() || a.IsLinkLocalUnicast()) && slices.ContainsFunc(h.prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // refresh reads the interfaces. What cannot be read changes nothing.
@@ -111,13 +118,14 @@ func (n *Neighbours) refresh(now time.Time) *neighbourhood {
 	h := &neighbourhood{at: now}
 	up, err := n.read()
 	if old := n.state.Load(); err != nil && old != nil {
-		h.own, h.prefixes = old.own, old.prefixes
+		h.own, h.prefixes, h.links = old.own, old.prefixes, old.links
 	}
 	for _, i := range up {
 		h.own = append(h.own, i.addrs...)
 		if n.iface != "" && i.name != n.iface || n.iface == "" && IsVirtual(i.name) {
 			continue
 		}
+		h.links = append(h.links, i.name)
 		for _, p := range i.prefixes {
 			if a := p.Addr(); (a.IsPrivate() || a.IsLinkLocalUnicast()) && !p.IsSingleIP() && !slices.Contains(h.prefixes, p.Masked()) {
 				h.prefixes = append(h.prefixes, p.Masked())

@@ -19,12 +19,22 @@ func nic(name string, prefixes ...string) iface {
 	return i
 }
 
+// A mask that is too short does not make neighbours of public addresses.
+func TestNeighboursArePrivate(t *testing.T) {
+	n := &Neighbours{read: func() ([]iface, error) { return []iface{nic("eth0", "192.168.77.1/8", "10.0.0.1/7")}, nil }}
+	for addr, want := range map[string]bool{"192.168.200.1": true, "192.0.2.1": false, "10.9.9.9": true, "11.1.1.1": false} {
+		if got := n.Has(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("Has(%s) = %t, want %t", addr, got, want)
+		}
+	}
+}
+
 func TestNeighbours(t *testing.T) {
 	all := []iface{
 		nic("lo", "127.0.0.1/8", "::1/128"),
 		nic("eth0", "192.168.1.7/24", "fe80::1/64", "fd00::7/64", "2001:db8::7/64"),
 		nic("eth1", "203.0.113.7/24"), nic("eth2", "10.128.0.2/32"), nic("eth3", "100.64.1.1/10"), nic("eth4", "169.254.9.9/16"),
-		nic("docker0", "172.17.0.1/16"), nic("wg0", "10.8.0.2/24"),
+		nic("docker0", "172.17.0.1/16", "fe80::2/64"), nic("wg0", "10.8.0.2/24"),
 	}
 	for _, c := range []struct {
 		iface, addr string
@@ -36,6 +46,11 @@ func TestNeighbours(t *testing.T) {
 		{"", "fd00::99", true},
 		{"", "fe80::99", true},
 		{"", "fe80::99%eth0", true},
+		{"", "fe80::99%docker0", false}, // every link has these addresses
+		{"", "fe80::99%wg0", false},
+		{"", "fe80::1%docker0", false},
+		{"docker0", "fe80::99%docker0", true},
+		{"docker0", "fe80::99%eth0", false},
 		{"", "2001:db8::99", false}, // public
 		{"", "2001:db8::7", true},   // our own
 		{"", "203.0.113.8", false},
