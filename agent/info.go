@@ -68,11 +68,11 @@ func (a *Agent) trust() string {
 		who = "whoever has the secret"
 	case a.cfg.Insecure:
 		who = "no secret, and -insecure: EVERYBODY who can reach " + a.pool.Self().AddrPort.String()
-	case a.pool.Self().AddrPort.Addr().IsLoopback():
+	case a.port.Addr().Addr().IsLoopback() || a.neighbours != nil && a.neighbours.Networks() == "":
 		who = "no secret: every user of this host"
 	case a.neighbours == nil: // a network for tests
 		who = "no secret: every host"
-	default:
+	default: // whatever address is announced
 		who = "no secret: every host on " + a.neighbours.Networks()
 	}
 	if a.worker == nil {

@@ -89,12 +89,13 @@ func (n *Neighbours) CheckOwn(a netip.Addr) error {
 	return n.refusal(a)
 }
 
-// Networks returns the prefixes, for people; empty: this host alone.
+// Networks returns the prefixes, for people, without that of IPv6 link-local
+// addresses, which every link has; empty: this host alone.
 func (n *Neighbours) Networks() string {
 	n.Has(netip.IPv4Unspecified()) // reads
 	var text []string
 	for _, p := range n.state.Load().prefixes {
-		if !p.Addr().IsLinkLocalUnicast() {
+		if !p.Addr().Is6() || !p.Addr().IsLinkLocalUnicast() {
 			text = append(text, p.String())
 		}
 	}

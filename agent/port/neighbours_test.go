@@ -85,7 +85,7 @@ func TestNeighbours(t *testing.T) {
 			t.Errorf("CheckOwn(%s) = %v, want it fit: %t", addr, err, want)
 		}
 	}
-	if got, want := n.Networks(), "192.168.1.0/24, fd00::/64"; got != want {
+	if got, want := n.Networks(), "192.168.1.0/24, fd00::/64, 169.254.0.0/16"; got != want {
 		t.Errorf("Networks() = %q, want %q", got, want)
 	}
 }
