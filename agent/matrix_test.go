@@ -38,10 +38,11 @@ type caller struct {
 // host is the agent that is called, in a secured pool and with every role.
 type host struct {
 	*agent.Agent
-	group   *beacontest.Network
-	cluster string
-	addr    string
-	name    string // in gossip
+	group      *beacontest.Network
+	cluster    string
+	addr       string
+	name       string // in gossip
+	secretFile string
 }
 
 // door is a way in.
@@ -147,7 +148,7 @@ func secured(t *testing.T, chain secret.Chain) *host {
 	}
 	t.Cleanup(func() { a.Close() })
 	self := a.Self()
-	h.Agent, h.addr, h.name = a, self.AddrPort.String(), self.ID+"."+self.Boot
+	h.Agent, h.addr, h.name, h.secretFile = a, self.AddrPort.String(), self.ID+"."+self.Boot, cfg.SecretFile
 	return h
 }
 

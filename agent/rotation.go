@@ -63,7 +63,7 @@ func (a *Agent) watchSecret() {
 		asked    = time.Now()
 		inPool   = false
 		promote  time.Time // when to seal with the new key; zero: nothing to do
-		entries  = len(a.keys.Chain())
+		chain    = a.keys.Chain()
 		tick     = time.NewTicker(secretInterval)
 	)
 	defer tick.Stop()
@@ -115,11 +115,12 @@ func (a *Agent) watchSecret() {
 			promote = time.Time{}
 			a.keys.Promote()
 		}
-		if n := len(a.keys.Chain()); n < entries {
+		before := chain
+		chain = a.keys.Chain()
+		if slices.ContainsFunc(before, func(e secret.Entry) bool { return !chain.Has(e.Secret) }) {
 			a.cfg.Logger.Print("[INFO] agent: a replaced secret is no longer taken")
 			a.hub.Recheck()
 		}
-		entries = len(a.keys.Chain())
 	}
 }
 
