@@ -43,8 +43,8 @@ func (s *Store) Put(ctx context.Context, r io.Reader, limit int64) (hash string,
 }
 
 // Adopt moves a file into the store, or copies and removes it where it lies on
-// another file system or has a second name. It must be a regular file, no
-// symbolic link, that nobody writes to.
+// another file system, has a second name or is another user's. It must be a regular
+// file, no symbolic link, that nobody writes to.
 func (s *Store) Adopt(path string) (hash string, size int64, err error) {
 	st, err := os.Lstat(path)
 	if err != nil {
@@ -61,7 +61,7 @@ func (s *Store) Adopt(path string) (hash string, size int64, err error) {
 	if now, err := f.Stat(); err != nil || !os.SameFile(st, now) {
 		return "", 0, fmt.Errorf("blob store: %s was replaced while it was opened", path)
 	}
-	if links(st) > 1 {
+	if !ours(st) {
 		return s.adoptCopy(f, path)
 	}
 	h := sha256.New()
@@ -79,7 +79,7 @@ func (s *Store) Adopt(path string) (hash string, size int64, err error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return "", 0, fmt.Errorf("blob store: %w", err)
 	}
-	return s.adoptCopy(f, path) // on another file system, or another's file
+	return s.adoptCopy(f, path) // on another file system
 }
 
 func (s *Store) adoptCopy(f *os.File, path string) (hash string, size int64, err error) {

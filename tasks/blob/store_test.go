@@ -372,6 +372,36 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// A file of a task's user is open in what is left of the task.
+func TestAdoptedFileOfAnotherUserCannotBeChanged(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can")
+	}
+	s := mustOpen(t, t.TempDir())
+	path, b := filepath.Join(t.TempDir(), "f"), noise(100)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(path, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, _, err := s.Adopt(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("changed"), 0); err != nil {
+		t.Fatal(err)
+	}
+	mustHave(t, s, b)
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file adopted is still there: %v", err)
+	}
+}
+
 func TestAdoptFromAnotherFileSystem(t *testing.T) {
 	dir, err := os.MkdirTemp("/dev/shm", "scagent-test-")
 	if err != nil {
