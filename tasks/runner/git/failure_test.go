@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -352,6 +353,36 @@ func TestAFetchThatWasKilledIsClearedUp(t *testing.T) {
 		if _, err := os.Lstat(filepath.Join(mirrors[0], f)); err == nil {
 			t.Errorf("%s is left", f)
 		}
+	}
+}
+
+// The mirrors are the tasks' user's, and so is what lies in the way there.
+func TestAMarkThatIsAPipeHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	r := newRepo(t)
+	w := newWorker(t, nil)
+	if got := w.shell(r.url(), "", "cat f"); got.stdout != "two" {
+		t.Fatalf("%+v", got)
+	}
+	mirrors, _ := filepath.Glob(w.cache + "/own/*.git")
+	if len(mirrors) != 1 {
+		t.Fatalf("mirrors %v", mirrors)
+	}
+	pipe := mirrors[0] + "/scagent-fetching"
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	freed := time.AfterFunc(10*time.Second, func() {
+		t.Error("it waits for somebody to read a pipe")
+		if f, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0); err == nil {
+			defer f.Close()
+			time.Sleep(time.Second)
+		}
+	})
+	defer freed.Stop()
+	r.commit("f", "four")
+	if got := w.shell(r.url(), "", "cat f"); got.Code != tasks.OK || got.stdout != "four" {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -283,8 +283,10 @@ func (j *job) refresh(m *mirror, root *os.Root) error {
 	mark := filepath.Join(m.name, fetching)
 	if _, err := root.Lstat(mark); err == nil {
 		clean(root, m.name)
+		root.Remove(mark)
 	}
-	f, err := root.OpenFile(mark, os.O_WRONLY|os.O_CREATE, 0o600)
+	// A new one: what a task has put there might be a pipe.
+	f, err := root.OpenFile(mark, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
