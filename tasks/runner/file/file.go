@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"path/filepath"
 	"runtime"
@@ -47,14 +46,14 @@ func (r *Runner) Run(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
 	at := *a
 	at.Task = &t
 	return workdir.Run(ctx, &r.cfg, &at, func(d *workdir.Dir, s *process.Spec) tasks.Outcome {
-		return run(ctx, &t, name, args, d, s)
+		return run(ctx, &at, name, args, d, s)
 	})
 }
 
 // run runs the file, which is in d.
-func run(ctx context.Context, t *tasks.Task, name string, args []string, d *workdir.Dir, s *process.Spec) tasks.Outcome {
-	at := filepath.Join(d.Path(), name)
-	head, err := readHead(at)
+func run(ctx context.Context, a *tasks.Attempt, name string, args []string, d *workdir.Dir, s *process.Spec) tasks.Outcome {
+	t, at := a.Task, filepath.Join(d.Path(), name)
+	head, err := readHead(ctx, a)
 	if err != nil {
 		return process.Failure(ctx, err)
 	}
@@ -116,8 +115,14 @@ func words(args []json.RawMessage) ([]string, error) {
 	return list, nil
 }
 
-func readHead(name string) ([]byte, error) {
-	f, err := os.Open(name)
+// readHead reads how the file begins: from the content, not from d, which may be
+// another user's by now.
+func readHead(ctx context.Context, a *tasks.Attempt) ([]byte, error) {
+	c := a.Task.Content
+	if c.Blob == "" {
+		return c.Inline[:min(len(c.Inline), HeadBytes)], nil
+	}
+	f, err := a.Open(ctx, c)
 	if err != nil {
 		return nil, err
 	}

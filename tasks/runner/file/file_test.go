@@ -7,11 +7,14 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/runner/file"
@@ -216,6 +219,41 @@ func TestAFileIsStopped(t *testing.T) {
 type writer func([]byte)
 
 func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
+
+// The work directory may be another user's, and what runs there as that user puts
+// a pipe in the place of the file: the agent does not wait for its other end.
+func TestAPipeInPlaceOfTheFileHoldsNothingUp(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "work")
+	r, err := file.New(file.Config{Root: root, Grace: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	task := script("a.sh", "#!/bin/sh\n")
+	task.Stdin = &tasks.Content{Blob: "x"}
+	ctx, cancel := context.WithCancel(t.Context())
+	a := tasks.Attempt{Task: &task, ID: newID(), N: 1, Slots: 1, Stdout: io.Discard, Stderr: io.Discard,
+		Open: func(context.Context, *tasks.Content) (io.ReadCloser, error) { // the file is there already
+			defer cancel()
+			paths, err := filepath.Glob(root + "/*/a.sh")
+			for _, p := range paths {
+				err = errors.Join(err, os.Remove(p), syscall.Mkfifo(p, 0o700))
+			}
+			if len(paths) != 1 || err != nil {
+				t.Errorf("the file is not there: %q, %v", paths, err)
+			}
+			return io.NopCloser(strings.NewReader("")), nil
+		}}
+	ended := make(chan tasks.Outcome)
+	go func() { ended <- r.Run(ctx, &a) }()
+	select {
+	case o := <-ended:
+		if o.Code != tasks.Cancelled {
+			t.Errorf("it ended with %+v, want cancelled", o)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("10s after it was cancelled it still waits")
+	}
+}
 
 func TestBadConfigurations(t *testing.T) {
 	for _, cfg := range []file.Config{{}, {Root: "rel"}, {Root: "/x", Grace: -1}, {Root: "/x", Linger: -1}} {
