@@ -10,18 +10,19 @@
 //	1       4     tag: names the key, see Key
 //	5       8     sender: start of SHA-256 of the node's id
 //	13      8     session: larger at each start of the sender
-//	21      8     counter: from 1 in each session, larger in each datagram
+//	21      8     counter: from a random number in each session, larger in each datagram
 //	29      n     contents, AES-256-GCM (NIST SP 800-38D)
 //	29+n    16    tag of GCM, over all that precedes
 //
 // The AES key is that of one sender's session, HKDF-Expand of the Key over "pkt/",
 // sender and session (RFC 5869), and the nonce is the counter. So no nonce is used
-// twice under a key, however long a node runs.
+// twice under a key, however long a node runs. That the counter begins anywhere
+// keeps two processes apart that come to one session, by a copied state directory.
 //
 // # Replays
 //
 // For each sender the newest session is remembered, with the highest counter and
-// a window of the 1024 before it, as in RFC 6479. What is older, or was seen, is
+// a window of the 960 before it, as in RFC 6479. What is older, or was seen, is
 // refused. A receiver that has just started remembers nothing yet: it may take an
 // old datagram once.
 package seal
@@ -31,6 +32,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -91,10 +93,14 @@ type sender struct {
 // larger than any before. keys is asked for each datagram: the first seals, any
 // opens. It must be quick and never return none.
 func New(node string, session uint64, keys func() []Key) *Sealer {
-	return &Sealer{
+	s := &Sealer{
 		sender: senderOf(node), session: session, keys: keys,
 		out: map[[4]byte]cipher.AEAD{}, senders: map[[8]byte]*list.Element{},
 	}
+	var start [8]byte
+	rand.Read(start[:])
+	s.counter.Store(binary.BigEndian.Uint64(start[:]) >> 2) // far from its end
+	return s
 }
 
 func senderOf(node string) [8]byte {

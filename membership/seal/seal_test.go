@@ -19,8 +19,28 @@ func key(n byte) Key {
 	return k
 }
 
+// sealer returns one that counts from 1.
 func sealer(node string, session uint64, keys ...Key) *Sealer {
-	return New(node, session, func() []Key { return keys })
+	s := New(node, session, func() []Key { return keys })
+	s.counter.Store(0)
+	return s
+}
+
+// Two processes can come to the same session: both have a copy of one state
+// directory, and no clock that runs while they are off.
+func TestNoNonceTwiceInACopiedSession(t *testing.T) {
+	keys := func() []Key { return []Key{key(1)} }
+	seen := map[[12]byte]bool{}
+	for range 3 {
+		s := New("a", 7, keys)
+		for range 1000 {
+			n := nonceOf(s.Seal(nil, []byte("x"))[21:29])
+			if seen[n] {
+				t.Fatalf("the nonce %x is used twice", n)
+			}
+			seen[n] = true
+		}
+	}
 }
 
 func TestWhatIsSealedOpens(t *testing.T) {
