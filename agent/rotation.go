@@ -96,8 +96,8 @@ func (a *Agent) watchSecret() {
 			modified = m
 			if c, err := secret.Load(a.cfg.SecretFile); err != nil {
 				a.cfg.Logger.Printf("[ERR] agent: the secret was not read again, the old one stays: err=%q", err)
-			} else {
-				replaced(c, a.cfg.SecretFile)
+			} else if replaced(c, a.cfg.SecretFile); !a.keys.Chain().Has(c.Current()) {
+				a.cfg.Logger.Printf("[WARN] agent: the file has another secret, which does not replace the one in force; it counts at the next start: file=%s", a.cfg.SecretFile)
 			}
 		}
 		n := a.pool.Stats().Refused[membership.RefusedUnknownKey]

@@ -4,10 +4,15 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"log"
 	"net"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/scagent/scagent/agent"
+	"github.com/scagent/scagent/agent/agenttest"
 	"github.com/scagent/scagent/agent/port"
 	"github.com/scagent/scagent/agent/secret"
 	"github.com/scagent/scagent/tasks/wire"
@@ -48,4 +53,38 @@ func TestLinkEndsWithItsSecret(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Error("20s after its secret was taken out of the file the link is up")
 	}
+}
+
+// A secret in the file that does not follow from the one in force is not taken
+// while the agent runs. Whoever put it there is told, once.
+func TestAnUnrelatedSecretInTheFileIsSaidToWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		option, path := files(t, secret.New())
+		said := make(chan string, 1000)
+		agenttest.New(t, 1, option, agenttest.Option(func(_ int, cfg *agent.Config) { cfg.Logger = log.New(lines(said), "", 0) }))
+		until := time.Now().Add(time.Hour)
+		for _, s := range []secret.Chain{{{Secret: secret.New()}}, {{Secret: secret.New()}, {Secret: secret.New(), Until: until}}} {
+			if err := s.Save(path(1)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second)
+			n := 0
+			for len(said) > 0 {
+				if strings.HasPrefix(<-said, "[WARN] agent: the file has another secret, which does not replace the one in force") {
+					n++
+				}
+			}
+			if n != 1 {
+				t.Errorf("it is said %d times, want once", n)
+			}
+		}
+	})
+}
+
+// lines takes the lines of a log.
+type lines chan string
+
+func (l lines) Write(b []byte) (int, error) {
+	l <- string(b)
+	return len(b), nil
 }
