@@ -156,6 +156,10 @@ func (w *Worker) Reattach(l *wire.Link, held []wire.Held) {
 	for _, h := range held {
 		if a := w.mineLocked(l, h.Key); a != nil && !a.forsaken {
 			a.link = l
+			if a.expire != nil {
+				a.expire.Stop()
+				a.expire = nil
+			}
 			a.out.resume(l, h.Received, h.Taken)
 			w.replyLocked(a, l)
 		}
@@ -164,10 +168,6 @@ func (w *Worker) Reattach(l *wire.Link, held []wire.Held) {
 
 // replyLocked tells the attempt's master, on its link, where the attempt stands.
 func (w *Worker) replyLocked(a *attempt, l *wire.Link) {
-	if a.expire != nil {
-		a.expire.Stop()
-		a.expire = nil
-	}
 	switch a.phase {
 	case queued:
 		l.SendAccept(a.key, true)
