@@ -41,10 +41,11 @@ func (id ID) Owner() string { return id.String()[:ownerChars] }
 func ParseID(s string) (ID, error) {
 	var id ID
 	b, err := idEncoding.DecodeString(strings.ToLower(s))
-	if err != nil || len(b) != len(id) {
-		return ID{}, fmt.Errorf("%w: %q; want the 26 letters and digits that submit printed", ErrBadID, s)
-	}
 	copy(id[:], b)
+	// The decoder skips line ends, and bits at the end that mean nothing.
+	if err != nil || len(b) != len(id) || id.String() != strings.ToLower(s) {
+		return ID{}, fmt.Errorf("%w: %.40q; want the 26 letters and digits that submit printed", ErrBadID, s)
+	}
 	return id, nil
 }
 
