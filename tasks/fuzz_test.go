@@ -39,7 +39,7 @@ func FuzzParseID(f *testing.F) {
 
 // FuzzCheckName: what is accepted is a name of one file below a directory.
 func FuzzCheckName(f *testing.F) {
-	for _, s := range []string{"a/b", "../x", "/etc/x", "a/../../x", "a\x00b", ".", "", "CON", strings.Repeat("x", 256), strings.Repeat("a/", 2047) + "a",
+	for _, s := range []string{"a/b", "../x", "/etc/x", "a/../../x", "a\x00b", ".", "", "CON", strings.Repeat("x", 256), strings.Repeat("a/", MaxNameParts) + "a", strings.Repeat("a/", MaxNameParts-1) + "a",
 		"a//b", "a/./b", "a/..", "..", "...", "a\\..\\..\\b", "\xff", "a\x1b[2J", "~", "a/", "-rf", "ä"} {
 		f.Add(s)
 	}
@@ -53,7 +53,7 @@ func FuzzCheckName(f *testing.F) {
 			return
 		}
 		at := filepath.Join("/root/of/all", filepath.FromSlash(s))
-		if !strings.HasPrefix(at, "/root/of/all/") || strings.ContainsRune(at, 0) || len(s) > MaxNameBytes {
+		if !strings.HasPrefix(at, "/root/of/all/") || strings.ContainsRune(at, 0) || len(s) > MaxNameBytes || strings.Count(s, "/") >= MaxNameParts {
 			t.Errorf("CheckName(%q) = nil, it is %q", s, at)
 		}
 	})

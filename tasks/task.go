@@ -30,6 +30,7 @@ const (
 	MaxInlineBytes = 64 << 10  // contents carried inside the task
 	MaxInputs      = 10_000    // files in Inputs
 	MaxNameBytes   = 4096      // the path of an input or output
+	MaxNameParts   = 128       // the directories of that path, and the file
 )
 
 // Task is the unit of work: what is to be run, with what. Which of its fields
@@ -217,6 +218,9 @@ func CheckName(name string) error {
 		return fmt.Errorf("the file name %q has control characters or is not UTF-8", name)
 	case !filepath.IsLocal(filepath.FromSlash(name)):
 		return fmt.Errorf("the file name %q leaves the work directory; want a relative path inside it", name)
+	}
+	if n := strings.Count(name, "/") + 1; n > MaxNameParts {
+		return fmt.Errorf("the file name %.40q… is %d directories deep, at most %d; pack it into an archive", name, n, MaxNameParts)
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		if len(part) > 255 {
