@@ -211,11 +211,12 @@ func (m *Master) lostLocked(t *task, cause error) {
 
 // cancelLocked stops t, for good.
 func (m *Master) cancelLocked(t *task, r tasks.StopReason) {
-	if t.state.Final() || t.step == fetching {
+	if t.state.Final() {
 		return
 	}
 	t.stop = r
 	switch t.step {
+	case fetching: // it has ended; what it was counts if its files arrive
 	case none, assigned:
 		m.endLocked(t, tasks.StateCancelled, &tasks.Outcome{Code: tasks.Cancelled, Text: "cancelled before it started"})
 	default:
