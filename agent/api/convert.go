@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"math"
 	"net/http"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -36,6 +35,19 @@ const (
 )
 
 var blobName = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// parseSubmission reads the body of POST /v1/tasks.
+func parseSubmission(ctx context.Context, b Backend, body []byte) (tasks.Submission, error) {
+	var req SubmitRequest
+	if is, err := originalRequest(body, &req); err != nil {
+		return tasks.Submission{}, err
+	} else if !is {
+		if err := unmarshalBody(body, &req, "task.args", "task.env"); err != nil {
+			return tasks.Submission{}, err
+		}
+	}
+	return submission(ctx, b, &req)
+}
 
 // submission checks a request and makes a submission of it. Contents too large
 // to travel inside the task go into the backend's blobs.
@@ -179,10 +191,7 @@ func originalRequest(body []byte, req *SubmitRequest) (bool, error) {
 		if !filepath.IsAbs(name) {
 			return tasks.Content{}, fmt.Errorf("fileName is %.200q; want an absolute path here", name)
 		}
-		b, err := os.ReadFile(name)
-		if err == nil && len(b) > maxTaskBody {
-			err = fmt.Errorf("%s has %d bytes, at most %d; send it as a task of kind file with a blob", name, len(b), maxTaskBody)
-		}
+		b, err := original.ReadFile(name, maxTaskBody)
 		return tasks.Content{Inline: b}, err
 	})
 	*req = SubmitRequest{Task: SpecOf(&task), Target: rest.Target, Options: rest.Options}

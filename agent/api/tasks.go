@@ -35,19 +35,11 @@ func (h *handler) submit(w http.ResponseWriter, r *http.Request) error {
 	if follow && dry {
 		return badRequest("follow and dry_run exclude each other; a dry run starts nothing")
 	}
-	var req SubmitRequest
 	body, err := readJSON(w, r, maxTaskBody)
 	if err != nil {
 		return err
 	}
-	if is, err := originalRequest(body, &req); err != nil {
-		return err
-	} else if !is {
-		if err := unmarshalBody(body, &req, "task.args", "task.env"); err != nil {
-			return err
-		}
-	}
-	s, err := submission(r.Context(), h.b, &req)
+	s, err := parseSubmission(r.Context(), h.b, body)
 	if err != nil {
 		return err
 	}

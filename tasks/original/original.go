@@ -20,6 +20,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -171,10 +172,30 @@ func InDir(dir string) func(string) (tasks.Content, error) {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(dir, name)
 		}
-		b, err := os.ReadFile(name)
-		if err == nil && len(b) > tasks.MaxInlineBytes {
-			err = fmt.Errorf("%s has %d bytes, more than the %d that a task carries itself", name, len(b), tasks.MaxInlineBytes)
-		}
+		b, err := ReadFile(name, tasks.MaxInlineBytes)
 		return tasks.Content{Inline: b}, err
 	}
+}
+
+// ReadFile reads a file that a task object names. Whoever wrote the object need
+// not be who reads the file, so it is a regular one, which ends and keeps nobody
+// waiting, and has at most limit bytes.
+func ReadFile(name string, limit int64) ([]byte, error) {
+	st, err := os.Stat(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !st.Mode().IsRegular():
+		return nil, fmt.Errorf("fileName %.200q is not a regular file", name)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1)) // files of /proc say that they are empty
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("fileName %.200q has more than %d bytes; send it as a task of kind file with a blob", name, limit)
+	}
+	return b, err
 }
