@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -89,7 +90,7 @@ func unmarshal(body []byte, v any, free ...string) error {
 	}
 	w := walker{d: json.NewDecoder(bytes.NewReader(body)), free: free}
 	w.d.UseNumber()
-	return w.value("")
+	return w.walk()
 }
 
 // explain says in one line why JSON was not taken.
@@ -111,7 +112,7 @@ func explain(err error, body []byte) error {
 	case errors.As(err, &corrupt):
 		w := walker{d: json.NewDecoder(bytes.NewReader(body)), base64: true}
 		w.d.UseNumber()
-		if err := w.value(""); err != nil {
+		if err := w.walk(); err != nil {
 			return err
 		}
 	}
@@ -148,36 +149,61 @@ type walker struct {
 	base64 bool     // look for strings that are not base64, instead of for fields
 }
 
+// place is where a value is. It is spelled only where that is needed: what is
+// nested deeply has a long path.
+type place struct {
+	in    *place // nil: the value is the body
+	key   string // of the object that it is in
+	index int    // in the list that it is in; -1: it is in an object
+	free  bool   // below one of walker.free
+}
+
+// String returns the path, as in task.inputs[1].name.
+func (p *place) String() string {
+	switch {
+	case p.in == nil:
+		return ""
+	case p.index >= 0:
+		return fmt.Sprintf("%s[%d]", p.in, p.index)
+	case p.in.in == nil:
+		return p.key
+	}
+	return p.in.String() + "." + p.key
+}
+
 var fieldName = regexp.MustCompile(`^[a-z0-9_]+$`)
 
-func (w *walker) value(path string) error {
+func (w *walker) walk() error { return w.value(&place{}) }
+
+func (w *walker) value(at *place) error {
 	tok, err := w.d.Token()
 	if err != nil {
 		return badRequest("the body is not JSON: %v", err)
 	}
 	switch tok := tok.(type) {
 	case json.Delim:
+		at.free = at.free || w.isFree(at)
 		if tok == '{' {
-			err = w.object(path)
+			err = w.object(at)
 		} else {
 			for i := 0; err == nil && w.d.More(); i++ {
-				err = w.value(fmt.Sprintf("%s[%d]", path, i))
+				err = w.value(&place{in: at, index: i, free: at.free})
 			}
 		}
 		if err == nil {
 			_, err = w.d.Token() // the end of it
 		}
 	case string:
-		if w.base64 && strings.HasSuffix(path, "_base64") {
+		if w.base64 && at.index < 0 && strings.HasSuffix(at.key, "_base64") {
 			if _, bad := base64.StdEncoding.DecodeString(tok); bad != nil {
-				err = badRequest("%s is not base64: %v", path, bad)
+				err = badRequest("%s is not base64: %v", at, bad)
 			}
 		}
 	}
 	return err
 }
 
-func (w *walker) object(path string) error {
+func (w *walker) object(in *place) error {
 	seen := map[string]bool{}
 	for w.d.More() {
 		tok, err := w.d.Token()
@@ -185,16 +211,13 @@ func (w *walker) object(path string) error {
 			return badRequest("the body is not JSON: %v", err)
 		}
 		key, _ := tok.(string) // keys are nothing else
-		at := key
-		if path != "" {
-			at = path + "." + key
-		}
+		at := &place{in: in, key: key, index: -1, free: in.free}
 		if seen[key] {
 			return badRequest("the field %.200q is there twice", at)
 		}
 		seen[key] = true
 		// encoding/json takes fields in any case.
-		if !w.base64 && !fieldName.MatchString(key) && !w.isFree(path) {
+		if !w.base64 && !at.free && !fieldName.MatchString(key) {
 			return badRequest("unknown field %.200q; fields are in lower case", at)
 		}
 		if err := w.value(at); err != nil {
@@ -204,11 +227,12 @@ func (w *walker) object(path string) error {
 	return nil
 }
 
-func (w *walker) isFree(path string) bool {
-	for _, f := range w.free {
-		if strings.HasPrefix(path, f) {
-			return true
-		}
+// isFree looks at the path of a value. Outside of what is free, values are nested
+// no deeper than the fields that there are.
+func (w *walker) isFree(at *place) bool {
+	if w.base64 || len(w.free) == 0 {
+		return w.base64
 	}
-	return false
+	path := at.String()
+	return slices.ContainsFunc(w.free, func(f string) bool { return strings.HasPrefix(path, f) })
 }
