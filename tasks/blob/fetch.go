@@ -82,8 +82,8 @@ func (s *Store) download(ctx context.Context, client *http.Client, url, hash str
 		return err
 	}
 	defer in.discard()
+	most := int64(0) // that there ever was: a server without ranges begins anew each time
 	for tries := 0; ; {
-		before := in.size
 		err := in.receive(ctx, client, url, hash, size)
 		if err == nil {
 			break
@@ -94,8 +94,8 @@ func (s *Store) download(ctx context.Context, client *http.Client, url, hash str
 		if errors.Is(err, errPermanent) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFull) || errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("fetch blob from %s: %w", url, err)
 		}
-		if in.size > before {
-			tries = 0
+		if in.size > most {
+			most, tries = in.size, 0
 		}
 		if tries++; tries == fetchTries {
 			return fmt.Errorf("fetch blob from %s: gave up at %d of %d bytes: %w", url, in.size, size, err)
