@@ -27,6 +27,7 @@ var errPermanent = errors.New("refused")
 // same time share one download. Nobody holds the content yet. Errors:
 // ErrNotFound, ErrCorrupt (another content, or another size, came), ErrFull,
 // ErrClosed, the cause of ctx, or what the last connection broke off with.
+// Redirects are not followed.
 func (s *Store) Fetch(ctx context.Context, client *http.Client, url, hash string, size int64) error {
 	if !hashForm.MatchString(hash) || size < 0 {
 		return fmt.Errorf("blob %.64q of %d bytes: not a hash and a size", hash, size)
@@ -82,9 +83,11 @@ func (s *Store) download(ctx context.Context, client *http.Client, url, hash str
 		return err
 	}
 	defer in.discard()
+	direct := *client
+	direct.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	most := int64(0) // that there ever was: a server without ranges begins anew each time
 	for tries := 0; ; {
-		err := in.receive(ctx, client, url, hash, size)
+		err := in.receive(ctx, &direct, url, hash, size)
 		if err == nil {
 			break
 		}
