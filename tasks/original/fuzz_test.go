@@ -17,7 +17,7 @@ func FuzzTask(f *testing.F) {
 		`{"type":"github","user":"strongloop","repo":"slc","dir":"/tmp","cmds":{"pre":[{"cmd":"git","args":["checkout","v1.1"]}],"cmd":{"cmd":"./bin/slc","args":["help"]},"post":[]}}`,
 		`{"type":"function","func":"function(a,b){return a+b}","args":[1,2]}`, `{"type":"file","fileName":"/..","args":[1e999,-0,0.1e-7]}`,
 		`{"type":"file","fileName":"a","args":[null]}`, `{"type":"file","fileName":"a","args":["\u0000\ud800"]}`, `{"type":"github","user":"../..","repo":"-x","git_base":"ext::sh"}`,
-		`{"type":null}`, `{"type":"file"} x`, `{"TYPE":"file","FileName":"x"}`, `[]`, `null`, ``, `{"type":"file","type":"function","func":"x"}`} {
+		`{"type":null}`, `{"type":"function","func":"x"} x`, `{"type":"function","func":"x"}}`, `{"TYPE":"file","FileName":"x"}`, `[]`, `null`, ``, `{"type":"file","type":"function","func":"x"}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

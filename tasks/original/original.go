@@ -78,6 +78,9 @@ func task(b []byte, open func(string) (tasks.Content, error)) (t tasks.Task, err
 	if err := d.Decode(&o); err != nil {
 		return t, err
 	}
+	if _, err := d.Token(); err != io.EOF {
+		return t, errors.New("there is something after the object")
+	}
 	switch o.Type {
 	case "file":
 		if o.FileName == "" {

@@ -131,7 +131,7 @@ func Parse(b []byte) (Policy, error) {
 		line := 1 + bytes.Count(b[:min(int(d.InputOffset()), len(b))], []byte("\n"))
 		return Policy{}, fmt.Errorf("line %d: %s; the keys are in: scagent help policy", line, strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", " "), "json: "))
 	}
-	if d.More() {
+	if _, err := d.Token(); err != io.EOF {
 		return Policy{}, errors.New("there is something after the object")
 	}
 	return p, p.Validate()

@@ -1,15 +1,18 @@
 package policy
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/test/bounds"
 )
 
 func TestParse(t *testing.T) {
@@ -98,17 +101,37 @@ func TestCheck(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"kinds":["js"],"limits":{"wall_seconds":1}}`))
 	f.Add([]byte(`{"env":{"allow":["A*"]}}`))
+	for _, s := range []string{`{"kinds":[]}`, `{"kinds":["js"],"kinds":["git"]}`, `{"limits":{"wall_seconds":-1}}`, `{"limits":{"wall_seconds":1e300}}`, `{"dirs":["rel","/a/../b"]}`,
+		`{"KINDS":["js"]}`, `{} {}`, `{}}`, `{"env":{"allow":["[","**"]}}`, "\xff", `null`} {
+		f.Add([]byte(s))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		p, err := Parse(b)
-		if err != nil {
-			return
-		}
-		out, err := json.Marshal(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if again, err := Parse(out); err != nil || !reflect.DeepEqual(again, p) && len(p.Kinds)+len(p.Dirs) > 0 {
-			t.Errorf("Parse(%q) = %+v, %v; want %+v", out, again, err, p)
-		}
+		bounds.Input(t, b)
+		bounds.Check(t, func() {
+			p, err := Parse(b)
+			if err != nil {
+				if strings.ContainsAny(err.Error(), "\n\x1b\x00") {
+					t.Errorf("Parse(%q): %q is no line", b, err)
+				}
+				return
+			}
+			out, err := json.Marshal(p)
+			if err != nil || !json.Valid(b) {
+				t.Fatalf("Parse(%q) = %+v, as JSON: %v", b, p, err)
+			}
+			again, err := Parse(out)
+			if err != nil {
+				t.Fatalf("Parse(%q): %v", out, err)
+			}
+			if b, err := json.Marshal(again); err != nil || !bytes.Equal(b, out) {
+				t.Errorf("Parse(%q) = %+v, %v; want %+v", out, again, err, p)
+			}
+			// A kind that is not listed is refused, whatever else the file says.
+			for _, k := range []tasks.Kind{tasks.Command, tasks.File, tasks.Git, tasks.JS, tasks.Function, "x"} {
+				if err := p.Check(&tasks.Task{Kind: k, URL: "https://h/r"}); err == nil && len(p.Kinds) > 0 && !slices.Contains(p.Kinds, k) {
+					t.Errorf("%q lets tasks of kind %q run", b, k)
+				}
+			}
+		})
 	})
 }
