@@ -200,6 +200,34 @@ func FuzzSubmitFlags(f *testing.F) {
 	})
 }
 
+// FuzzMembersFlags parses arguments of members, one a line, whose expression then
+// filters members that say anything of themselves.
+func FuzzMembersFlags(f *testing.F) {
+	for _, s := range []string{"-where\ndata.a > 1", "-where\n(((", "-where=", "-role\nworker,x", "-status\nalive,left", "-watch\n-wait\n-1s", "x", "-role\n,", "-where\nname matches '(a+)+$'"} {
+		f.Add(s, []byte(`{"a":2,"b":[1e999,"\ud800"]}`))
+		f.Add(s, []byte(`{`))
+	}
+	f.Fuzz(func(t *testing.T, args string, data []byte) {
+		bounds.Input(t, args)
+		bounds.Input(t, data)
+		bounds.Check(t, func() {
+			o, err := parseMembers(strings.Split(args, "\n"))
+			if err != nil {
+				checkMessage(t, args, err)
+				return
+			}
+			all := []api.Member{{Name: "n", Roles: []string{"worker"}, Status: "alive", Data: data, Facts: data}}
+			picked := o.pick(all)
+			if len(picked) > len(all) {
+				t.Errorf("%q of %d members leaves %d", args, len(all), len(picked))
+			}
+			if text := formatMembers(picked); strings.Count(text, "\n") != 1+len(picked) || !utf8.ValidString(text) || strings.Contains(text, "\x1b") {
+				t.Errorf("%q of %q prints %q", args, data, text)
+			}
+		})
+	})
+}
+
 // FuzzTaskFile reads the file of -task.
 func FuzzTaskFile(f *testing.F) {
 	for _, s := range []string{`{"task":{"kind":"command","argv":["x"]},"target":{"all":true},"options":{"attempts":1}}`, `{"kind":"js","source":"x","args":[1e999]}`,

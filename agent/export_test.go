@@ -1,0 +1,12 @@
+package agent
+
+// OnMessage hands the agent a message of gossip, as its pool does, and reports
+// whether it meant something.
+func (a *Agent) OnMessage(msg []byte) bool {
+	before := a.badMessages.Load()
+	a.onMessage("", msg)
+	return a.badMessages.Load() == before
+}
+
+// MessageAnnounce begins an announcement of a run.
+const MessageAnnounce = messageAnnounce
