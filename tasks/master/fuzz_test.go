@@ -282,9 +282,11 @@ func runSession(t *testing.T, b []byte) {
 		for i := 0; i < 64 && len(s.script.rest) > 0; i++ {
 			s.step()
 		}
-		for id := range s.states {
-			m.Cancel(id, tasks.StopKill)
+		m.mu.Lock()
+		for _, t := range m.tasks { // of ephemeral ones nobody is told
+			m.cancelLocked(t, tasks.StopKill)
 		}
+		m.mu.Unlock()
 		for _, n := range s.nodes {
 			m.Remove(n.id)
 			n.hub.Close()
