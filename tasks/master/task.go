@@ -143,7 +143,13 @@ func (m *Master) endLocked(t *task, s tasks.State, o *tasks.Outcome) {
 		r.Stderr, r.StderrCut = t.rec.copies[wire.Stderr].bytes()
 	}
 	t.queue().drop(t)
+	at := t.at
 	m.releaseLocked(t)
+	for _, w := range []*worker{at, t.bound} {
+		if w != nil {
+			m.forgetWorkerLocked(w) // t may have been the last that it was kept for
+		}
+	}
 	t.result = &r
 	t.state = s
 	m.open--
