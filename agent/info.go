@@ -110,6 +110,9 @@ func (a *Agent) counters() map[string]uint64 {
 	for r, n := range p.Refused {
 		c["port_refused_"+r.String()] = n
 	}
+	for r, n := range p.PacketsRefused {
+		c["port_packets_refused_"+r.String()] = n
+	}
 	for r, n := range g.Refused {
 		c["gossip_refused_"+r] = n
 	}

@@ -36,7 +36,22 @@ type host struct {
 func newLab(t testing.TB) *lab {
 	t.Helper()
 	need(t, "ip", "unshare", "nsenter", "mount")
-	return &lab{t: t, dir: t.TempDir()}
+	return &lab{t: t, dir: openDir(t)}
+}
+
+// openDir makes a directory that everybody can use, as those as whom tasks run
+// must: a directory of t is below one that only its owner can pass.
+func openDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "scagent-lab-")
+	if err == nil {
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		err = os.Chmod(dir, 0o777)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // run runs a subtest: what happens in the lab meanwhile is about it, and
@@ -121,6 +136,12 @@ func (l *lab) connect(prefix string, hosts ...*host) {
 		}
 		h.sh(line).ok(l.t)
 	}
+}
+
+// ttl sets the TTL with which the host sends where a program says nothing else.
+func (h *host) ttl(n int) {
+	h.lab.t.Helper()
+	h.sh(fmt.Sprintf("echo %d > /proc/sys/net/ipv4/ip_default_ttl", n)).ok(h.lab.t)
 }
 
 // command returns a command that is to run on the host. Its environment is
