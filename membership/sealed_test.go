@@ -183,8 +183,33 @@ func TestFloodOfStrangersTakesNoMemory(t *testing.T) {
 		if grown := heapInUse() - before; grown > 32<<20 {
 			t.Errorf("the flood took %d MiB, want at most 32", grown>>20)
 		}
-		if r := nodes[0].Stats().Refused; r["packet_forged"] == 0 || r["packet_rate"] == 0 {
-			t.Errorf("Refused = %v; want forged packets, and those over the rate", r)
+		if r := nodes[0].Stats().Refused; r["packet_forged"] != 20000 {
+			t.Errorf("Refused = %v; want 20000 forged packets", r)
+		}
+	})
+}
+
+// A flood without the key uses up nothing of what members may send: neither in all,
+// nor from the address of one.
+func TestFloodOfStrangersLeavesMembersTheirRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		nodes := l.pool(3, sealedWith(gossipKey(1)))
+		noise := append([]byte{1, 1, 0, 0, 0}, make([]byte, 100)...)
+		for i := range 20000 { // the other member's own socket: its address
+			nodes[1].send(nodes[0], noise)
+			if i%100 == 0 {
+				time.Sleep(5 * time.Millisecond) // 20,000 a second
+			}
+		}
+		for i := range 300 {
+			if err := nodes[1].Send(testID(0), []byte{byte(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		within(t, time.Second, "300 messages arrive", func() bool { return len(nodes[0].heard()) == 300 })
+		if r := nodes[0].Stats().Refused; r["packet_forged"] != 20000 || r["packet_rate"]+r["packet_total_rate"] > 0 {
+			t.Errorf("Refused = %v; want 20000 forged packets, and none for its rate", r)
 		}
 	})
 }

@@ -103,11 +103,13 @@ func (t *transport) readPackets() {
 		}
 		t.packetsIn.Add(1)
 		source := sourceOf(from)
-		if err := limits.allow(source, now); err != nil {
-			t.refuse(err)
-			continue
-		}
+		// The seal first: anybody can send as from a member's address, and what is
+		// not from the pool must use up nothing of what its members may send. To
+		// find a seal wrong costs little more than to receive it.
 		b, err := t.unseal(buf[:n], opened)
+		if err == nil {
+			err = limits.allow(source, now)
+		}
 		if err == nil {
 			b, err = t.guard.packet(b, source)
 		}
