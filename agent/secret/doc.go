@@ -21,7 +21,7 @@
 //	cluster-id   16     names the cluster in certificates; public
 //	gossip       32     seals gossip packets
 //	gossip-tag    4     names that key in a packet; public
-//	discovery    32     MAC of beacons and of signed HTTP requests
+//	discovery    32     seals beacons; MAC of signed HTTP requests
 //	ca/master    32     seed of the Ed25519 key that certifies who may submit
 //	ca/worker    32     seed of the one that certifies workers
 //

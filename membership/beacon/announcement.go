@@ -1,6 +1,9 @@
 package beacon
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
@@ -17,9 +20,10 @@ import (
 //	offset  size  field
 //	0       4     magic, 5C A6 42 43
 //	4       1     version, now 1; a reader drops what it does not know
-//	5       1     flags: 1 a MAC ends the datagram; 2 hello: the node has just started or
-//	              is alone; others are 0, and ignored
+//	5       1     flags: 1 sealed; 2 hello: the node has just started or is alone; others
+//	              are 0, and ignored
 //	6       8     cluster tag: start of SHA-256("scagent beacon cluster\x00" + cluster)
+//	14      12    with flag 1 alone: the nonce; what follows is sealed
 //	14      8     sequence number, from 1 at each boot, larger in each announcement
 //	22      2     port of the gossip
 //	24      1     length of the address, 4 or 16
@@ -28,17 +32,26 @@ import (
 //	        1+n   length and text of the boot
 //	        1+n   length and text of the name
 //	              what later releases add; ignored
-//	-16     16    with flag 1: start of HMAC-SHA256 over all that precedes
+//
+// Where the cluster has a secret, announcements are sealed, so that who listens on
+// the network learns of no node's name, id or address: with AES-256-GCM, the first
+// 14 bytes as additional data, and 16 bytes of GCM's tag at the end. Of the 64 bytes
+// that HKDF-Expand (RFC 5869) makes of the cluster's key over "beacon", the first 32
+// are the key of AES; the others that of HMAC-SHA256 over all but the nonce, whose
+// first 12 bytes the nonce is. No two announcements are alike, so no two nonces are.
 const (
-	magic    = "\x5c\xa6\x42\x43"
-	version  = 1
-	flagMAC  = 1
-	flagHi   = 2
-	tagBytes = 8
-	macBytes = 16
-	tagText  = "scagent beacon cluster\x00"
+	magic      = "\x5c\xa6\x42\x43"
+	version    = 1
+	flagSealed = 1
+	flagHi     = 2
+	tagBytes   = 8
+	tagText    = "scagent beacon cluster\x00"
+	sealText   = "beacon"
 
-	headerBytes = 24 // all before the length of the address
+	outerBytes  = 14              // what is never sealed
+	headerBytes = outerBytes + 10 // all before the length of the address
+	nonceBytes  = 12
+	gcmBytes    = 16
 )
 
 // MaxBytes is the largest announcement that is sent or looked at.
@@ -111,7 +124,7 @@ func olderBoot(a, b string) bool {
 // codec writes and reads the announcements of one cluster. It is constant.
 type codec struct {
 	tag  [tagBytes]byte
-	keys func() [][]byte // the first signs; nil: no MAC
+	keys func() [][]byte // the first seals; nil: nothing is sealed
 }
 
 func newCodec(cluster string, keys func() [][]byte) (codec, error) {
@@ -135,14 +148,14 @@ func newCodec(cluster string, keys func() [][]byte) (codec, error) {
 	return c, nil
 }
 
-// signed reports whether announcements carry a MAC.
-func (c *codec) signed() bool { return c.keys != nil }
+// sealed reports whether announcements are sealed.
+func (c *codec) sealed() bool { return c.keys != nil }
 
 // encode returns the datagram for a, which must have passed check.
 func (c *codec) encode(a *announcement) []byte {
 	var flags byte
-	if c.signed() {
-		flags |= flagMAC
+	if c.sealed() {
+		flags |= flagSealed
 	}
 	if a.hello {
 		flags |= flagHi
@@ -157,8 +170,8 @@ func (c *codec) encode(a *announcement) []byte {
 	b = appendText(b, a.node)
 	b = appendText(b, a.boot)
 	b = appendText(b, a.name)
-	if c.signed() {
-		b = append(b, mac(c.keys()[0], b)...)
+	if c.sealed() {
+		b = newSeal(c.keys()[0]).seal(b)
 	}
 	return b
 }
@@ -176,18 +189,17 @@ func (c *codec) decode(b []byte) (announcement, error) {
 		return a, errForeign
 	}
 	flags := b[5]
-	if (flags&flagMAC != 0) != c.signed() {
+	if (flags&flagSealed != 0) != c.sealed() {
 		return a, errUnsigned
 	}
-	if c.signed() {
-		n := len(b) - macBytes
-		if n < headerBytes {
-			return a, errMalformed
-		}
-		if !c.verify(b[:n], b[n:]) {
+	if c.sealed() {
+		var ok bool
+		if b, ok = c.open(b); !ok {
 			return a, errUnsigned
 		}
-		b = b[:n]
+	}
+	if len(b) < headerBytes {
+		return a, errMalformed
 	}
 	a.hello = flags&flagHi != 0
 	a.seq = binary.BigEndian.Uint64(b[14:])
@@ -207,19 +219,53 @@ func (c *codec) decode(b []byte) (announcement, error) {
 	return a, nil
 }
 
-func (c *codec) verify(b, sum []byte) bool {
+// open returns a sealed announcement as it was before, if one of the keys opens it.
+func (c *codec) open(b []byte) ([]byte, bool) {
 	for _, k := range c.keys() {
-		if hmac.Equal(mac(k, b), sum) {
-			return true
+		if plain, ok := newSeal(k).open(b); ok {
+			return plain, true
 		}
 	}
-	return false
+	return nil, false
 }
 
-func mac(key, b []byte) []byte {
-	h := hmac.New(sha256.New, key)
+// seal is what one key of the cluster seals announcements with.
+type seal struct {
+	aead     cipher.AEAD
+	nonceKey []byte
+}
+
+func newSeal(key []byte) seal {
+	k, err := hkdf.Expand(sha256.New, key, sealText, 64)
+	if err != nil {
+		panic(err) // only for more than 255 hashes
+	}
+	block, err := aes.NewCipher(k[:32])
+	if err != nil {
+		panic(err) // only for wrong lengths
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err) // likewise
+	}
+	return seal{aead, k[32:]}
+}
+
+func (s seal) seal(b []byte) []byte {
+	h := hmac.New(sha256.New, s.nonceKey)
 	h.Write(b)
-	return h.Sum(nil)[:macBytes]
+	nonce := h.Sum(nil)[:nonceBytes]
+	sealed := append(make([]byte, 0, MaxBytes), b[:outerBytes]...)
+	return s.aead.Seal(append(sealed, nonce...), nonce, b[outerBytes:], b[:outerBytes])
+}
+
+func (s seal) open(b []byte) ([]byte, bool) {
+	if len(b) < outerBytes+nonceBytes+gcmBytes {
+		return nil, false
+	}
+	outer, nonce, rest := b[:outerBytes], b[outerBytes:outerBytes+nonceBytes], b[outerBytes+nonceBytes:]
+	plain, err := s.aead.Open(append(make([]byte, 0, MaxBytes), outer...), nonce, rest, outer)
+	return plain, err == nil
 }
 
 // appendText appends s, at most 255 bytes, after its length.

@@ -48,7 +48,7 @@ func TestAnnouncementsKeepTheirBytes(t *testing.T) {
 	}{
 		{"testdata/announcement-v1.hex", testCodec(t, "default"), sample},
 		{"testdata/announcement-v1-ipv6.hex", testCodec(t, "default"), v6},
-		{"testdata/announcement-v1-mac.hex", testCodec(t, "default", keyA), sample},
+		{"testdata/announcement-v1-sealed.hex", testCodec(t, "default", keyA), sample},
 	} {
 		b := g.c.encode(&g.a)
 		if *update {
@@ -114,7 +114,7 @@ func TestBadDatagramsAreTold(t *testing.T) {
 		{"version 0", set(4, 0), errVersion},
 		{"version 2", set(4, 2), errVersion},
 		{"another cluster", testCodec(t, "other").encode(&sample), errForeign},
-		{"signed by a pool with a secret", testCodec(t, "default", keyA).encode(&sample), errUnsigned},
+		{"sealed by a pool with a secret", testCodec(t, "default", keyA).encode(&sample), errUnsigned},
 		{"address of 5 bytes", set(headerBytes, 5), errMalformed},
 		{"node longer than the datagram", set(headerBytes+5, 255), errMalformed},
 		{"node empty", with(func(a *announcement) { a.node = "" }), errMalformed},
@@ -175,7 +175,7 @@ func TestKeysCanBeReplaced(t *testing.T) {
 	}
 }
 
-func TestEveryBitIsUnderTheMAC(t *testing.T) {
+func TestEveryBitIsUnderTheSeal(t *testing.T) {
 	c := testCodec(t, "c", keyA)
 	b := c.encode(&sample)
 	for i := range len(b) * 8 {
@@ -184,6 +184,21 @@ func TestEveryBitIsUnderTheMAC(t *testing.T) {
 			t.Errorf("decode with bit %d flipped = %+v, want an error", i, got)
 		}
 		b[i/8] ^= 1 << (i % 8)
+	}
+}
+
+func TestASealedAnnouncementTellsNothing(t *testing.T) {
+	b := testCodec(t, "c", keyA).encode(&sample)
+	for what, text := range map[string]string{"node": sample.node, "boot": sample.boot, "name": sample.name, "address": string(sample.addr.Addr().AsSlice())} {
+		if bytes.Contains(b, []byte(text)) {
+			t.Errorf("the %s can be read in %x", what, b)
+		}
+	}
+	next := sample
+	next.seq++
+	other := testCodec(t, "c", keyA).encode(&next)
+	if n := outerBytes; bytes.Equal(b[n:n+nonceBytes], other[n:n+nonceBytes]) {
+		t.Error("two announcements have the same nonce")
 	}
 }
 

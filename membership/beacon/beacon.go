@@ -33,10 +33,10 @@ type Config struct {
 	// Addr is where others reach this node's gossip; see SetAddr.
 	Addr netip.AddrPort
 
-	// Keys returns the MAC keys of a cluster with a secret, at least one, of at
-	// least 16 bytes each: the first signs, any is accepted, so that a key can be
-	// replaced while the beacon runs. It is called for each datagram. nil: no MAC
-	// is sent, and announcements that carry one are another pool's.
+	// Keys returns the keys of a cluster with a secret, at least one, of at least
+	// 16 bytes each: the first seals announcements, any opens them, so that a key
+	// can be replaced while the beacon runs. It is called for each datagram. nil:
+	// nothing is sealed, and announcements that are belong to another pool.
 	Keys func() [][]byte
 
 	// Known reports whether the node is an alive member of this node's pool.
@@ -96,7 +96,7 @@ type Stats struct {
 	Malformed  uint64 // dropped: not an announcement, or one with impossible fields
 	Version    uint64 // dropped: of a version that is not known here
 	Foreign    uint64 // dropped: of another cluster
-	Unsigned   uint64 // dropped: without a MAC of one of Keys, or with one where there are none
+	Unsigned   uint64 // dropped: not sealed with one of Keys, or sealed where there are none
 	Own        uint64 // dropped: our own, of this boot or an older one
 	Conflicts  uint64 // dropped: another node with our id
 	NoAddress  uint64 // dropped: says nowhere to reach the node from here

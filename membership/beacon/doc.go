@@ -73,7 +73,8 @@
 // at most to a call of OnStranger with an address on the link: one that was sent
 // with a TTL other than 255 has passed a router and is dropped (RFC 5082), and
 // so is one that names an address which is neither on the link nor its sender's.
-// With Keys every announcement carries a MAC, and others are dropped.
+// With Keys every announcement is sealed, and others are dropped; who has no key
+// learns from one that there is a pool, and a hash of its cluster's name.
 //
 // Maps of services come with any TTL, because sc-discovery sends them with 1;
 // they must come from an address on the link. Whoever is there can list what it

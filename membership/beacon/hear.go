@@ -70,7 +70,7 @@ const (
 func (e *ear) hear(p Packet) heard {
 	b := e.b
 	b.count(&b.stats.Received)
-	trusted := b.codec.signed()
+	trusted := b.codec.sealed()
 	p.From = p.From.Unmap()
 	if !trusted && isMap(p.Data) {
 		return e.hearMap(p)

@@ -60,7 +60,7 @@ func (m *mapTimes) follow(next time.Time) {
 // sendMap shows this node's services to sc-discovery hosts. A failure is
 // counted; send says it.
 func (b *Beacon) sendMap(conn Conn) {
-	if b.codec.signed() || b.cfg.Services == nil {
+	if b.codec.sealed() || b.cfg.Services == nil {
 		return
 	}
 	services := b.cfg.Services()
