@@ -44,13 +44,9 @@ func (a *Agent) openPosture() error {
 	if err != nil {
 		return err
 	}
-	hosts := []string{a.name, "localhost", "127.0.0.1"}
-	if addr, _, _ := strings.Cut(a.cfg.Advertise, ":"); addr != "" {
-		hosts = append(hosts, addr)
-	} else if bound, _, err := port.ParseBind(a.cfg.Bind); err == nil {
-		if addr, err := port.AdvertiseAddr(bound.Addr(), a.cfg.Iface); err == nil {
-			hosts = append(hosts, addr.String())
-		}
+	hosts := []string{a.name, "localhost"}
+	if addr, err := a.cfg.advertise(netip.AddrPort{}); a.cfg.Advertise != "" && err == nil {
+		hosts = append(hosts, addr.Addr().String())
 	}
 	a.keys, err = secret.NewKeyring(secret.Config{Chain: chain, Key: a.id.key, PKI: a.cfg.PKI, Hosts: hosts})
 	if err != nil {

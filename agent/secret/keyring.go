@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +28,7 @@ type Keyring struct {
 	state atomic.Pointer[state]
 }
 
-// state is constant.
+// state is constant, but for what named remembers.
 type state struct {
 	all      Chain              // what has ended as well
 	chain    Chain              // what is taken
@@ -35,6 +36,7 @@ type state struct {
 	certs    []*tls.Certificate // one for each entry of chain; with PKI, its only one
 	gossip   []GossipKey
 	beacon   [][]byte
+	named    sync.Map // certificates that name a host, by it: see certFor
 }
 
 // GossipKey seals gossip packets.
@@ -48,7 +50,9 @@ type Config struct {
 	Chain Chain              // required
 	Key   ed25519.PrivateKey // the node's; not used with PKI
 	PKI   *PKI               // nil: certificates come from the secret
-	// Hosts are names and addresses of the node for programs like curl.
+	// Hosts are names and addresses of the node for programs like curl. The
+	// certificate has one of them only for who asks for it by that name, or asks
+	// for none: whoever scans the network is told no names.
 	Hosts []string
 }
 
@@ -83,7 +87,7 @@ func (k *Keyring) set(c Chain, promoted bool) error {
 			st.certs = append(st.certs, &k.pki.cert)
 			continue
 		}
-		cert, err := e.Secret.certificate(k.key, k.hosts)
+		cert, err := e.Secret.certificate(k.key, nil)
 		if err != nil {
 			return err
 		}
@@ -167,7 +171,7 @@ func (k *Keyring) Promote() {
 // GossipKeys returns the keys of gossip: the first seals, any opens.
 func (k *Keyring) GossipKeys() []GossipKey { return k.current().gossip }
 
-// BeaconKeys returns the MAC keys of beacons: the first signs, any is accepted.
+// BeaconKeys returns the keys of beacons: the first seals, any opens.
 func (k *Keyring) BeaconKeys() [][]byte { return k.current().beacon }
 
 // serverName is what a client greets with, by which the server finds the
@@ -189,7 +193,11 @@ func (k *Keyring) Server(protocols ...string) *tls.Config {
 		st := k.current()
 		c := base()
 		c.NextProtos = protocols
-		c.Certificates = []tls.Certificate{*st.serverCert(hello.ServerName)}
+		cert, err := k.certFor(st, hello)
+		if err != nil {
+			return nil, err
+		}
+		c.Certificates = []tls.Certificate{*cert}
 		c.ClientAuth = tls.RequireAnyClientCert
 		if len(hello.SupportedProtos) == 0 || slices.Contains(hello.SupportedProtos, "http/1.1") {
 			c.ClientAuth = tls.RequestClientCert
@@ -208,15 +216,44 @@ func (k *Keyring) Server(protocols ...string) *tls.Config {
 	return outer
 }
 
-// serverCert returns the certificate of the secret that the client named, or the
-// current one.
-func (st *state) serverCert(name string) *tls.Certificate {
+// certFor returns the certificate to show: that of the secret that the client
+// named, else that of the current one. Programs such as curl compare it with what
+// they call the node, so for them it says that: the name that they asked for, if it
+// is one of this node's; where they asked for an address, which TLS does not tell,
+// the address that they have reached and those of Config.Hosts.
+func (k *Keyring) certFor(st *state, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	for i, e := range st.chain {
-		if strings.EqualFold(name, e.Secret.serverName()) {
-			return st.certs[i]
+		if strings.EqualFold(hello.ServerName, e.Secret.serverName()) {
+			return st.certs[i], nil
 		}
 	}
-	return st.certs[0]
+	if k.pki != nil {
+		return st.certs[0], nil
+	}
+	var hosts []string
+	if hello.ServerName == "" {
+		if at, err := netip.ParseAddrPort(hello.Conn.LocalAddr().String()); err == nil {
+			hosts = append(hosts, at.Addr().Unmap().WithZone("").String())
+		}
+	}
+	for _, h := range k.hosts {
+		_, err := netip.ParseAddr(h)
+		if isAddr := err == nil; isAddr && hello.ServerName == "" || strings.EqualFold(h, hello.ServerName) {
+			hosts = append(hosts, h)
+		}
+	}
+	if len(hosts) == 0 {
+		return st.certs[0], nil
+	}
+	by := strings.Join(hosts, " ")
+	if cert, ok := st.named.Load(by); ok {
+		return cert.(*tls.Certificate), nil
+	}
+	cert, err := st.chain.Current().certificate(k.key, hosts)
+	if err == nil {
+		st.named.Store(by, cert)
+	}
+	return cert, err
 }
 
 // pool names the authorities from which a client may show a certificate.

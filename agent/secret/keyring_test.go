@@ -350,10 +350,12 @@ func TestRootVerifiesNodes(t *testing.T) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(root)
-	for _, host := range []string{"n1", "10.0.0.1"} {
-		_, _, err = shake(t, ring(t, s).Server("http/1.1"), &tls.Config{RootCAs: roots, ServerName: host, NextProtos: []string{"http/1.1"}})
-		if err != nil {
-			t.Errorf("%s: %v", host, err)
+	for _, host := range []string{"n1", "N1", "10.0.0.1", "127.0.0.1"} { // the last is where shake listens
+		for range 2 {
+			_, _, err = shake(t, ring(t, s).Server("http/1.1"), &tls.Config{RootCAs: roots, ServerName: host, NextProtos: []string{"http/1.1"}})
+			if err != nil {
+				t.Errorf("%s: %v", host, err)
+			}
 		}
 	}
 	if _, _, err = shake(t, ring(t, New()).Server("http/1.1"), &tls.Config{RootCAs: roots, ServerName: "n1"}); err == nil {
@@ -364,6 +366,22 @@ func TestRootVerifiesNodes(t *testing.T) {
 	}
 	if _, err := s.Token().Root(); err == nil {
 		t.Error("a token made a root certificate")
+	}
+}
+
+// Whoever scans the network learns a node's key, and so its id, but no name.
+func TestCertificatesTellNoNames(t *testing.T) {
+	s := New()
+	k := ring(t, s)
+	for _, name := range []string{"", "n2", "n1.example", s.serverName(), New().serverName()} {
+		for _, protocol := range []string{"http/1.1", "sc-link/1"} {
+			var seen *x509.Certificate
+			_, _, _ = shake(t, k.Server("http/1.1", "sc-link/1"), &tls.Config{InsecureSkipVerify: true, ServerName: name, NextProtos: []string{protocol},
+				VerifyConnection: func(cs tls.ConnectionState) error { seen = cs.PeerCertificates[0]; return nil }})
+			if seen == nil || len(seen.DNSNames) > 0 {
+				t.Errorf("who asks for %q over %s is told %v", name, protocol, seen)
+			}
+		}
 	}
 }
 
