@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -287,7 +288,8 @@ func TestSignedRequests(t *testing.T) {
 		{"other secret", sign(New(), now), "signature is wrong"},
 		{"other path", s.SignRequest("POST", "/other", []byte(`{"a":1}`), now), "signature is wrong"},
 		{"other method", s.SignRequest("GET", "/hostsAvailable?x=1", []byte(`{"a":1}`), now), "signature is wrong"},
-		{"other body", s.SignRequest("POST", "/hostsAvailable?x=1", []byte(`{"a":2}`), now), "signature is wrong"},
+		{"other body", s.SignRequest("POST", "/hostsAvailable?x=1", []byte(`{"a":2}`), now), "not the one that was signed"},
+		{"other digest", strings.Replace(good, "body="+bodySum([]byte(`{"a":1}`)), "body="+bodySum(nil), 1), "signature is wrong"},
 		{"field twice", good + ",ts=1", "cannot be read"},
 		{"short nonce", strings.Replace(good, "nonce=", "nonce=zz", 1), "cannot be read"},
 		{"no signature", good[:strings.Index(good, ",sig")], "signature is wrong"},
@@ -304,7 +306,7 @@ func TestSignedRequests(t *testing.T) {
 	}
 }
 
-// What is signed is read before the signature can be checked.
+// What is signed is kept in memory until it is checked.
 func TestSignedRequestIsShort(t *testing.T) {
 	s := New()
 	k := ring(t, s)
@@ -314,6 +316,25 @@ func TestSignedRequestIsShort(t *testing.T) {
 		r.Header.Set("Authorization", s.SignRequest("POST", "/", body, time.Now()))
 		if err := k.CheckRequest(r, &Nonces{}); (err == nil) != want {
 			t.Errorf("a body of %d bytes: CheckRequest = %v, want it taken: %t", size, err, want)
+		}
+	}
+}
+
+// unread fails the test when somebody reads it.
+type unread struct{ t *testing.T }
+
+func (u unread) Read([]byte) (int, error) {
+	u.t.Error("the body was read")
+	return 0, io.EOF
+}
+
+func TestTheBodyOfWhoHasNotSignedIsNotRead(t *testing.T) {
+	k := ring(t, New())
+	for _, auth := range []string{"", New().SignRequest("POST", "/", make([]byte, 1000), time.Now())} {
+		r := httptest.NewRequest("POST", "/", unread{t})
+		r.Header.Set("Authorization", auth)
+		if err := k.CheckRequest(r, &Nonces{}); err == nil {
+			t.Errorf("%q is taken", auth)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,24 +33,29 @@ const (
 // SignRequest returns the value of the Authorization header for a request of a
 // client that has no certificate:
 //
-//	SC1 ts=1764000000,nonce=…,sig=…
+//	SC1 ts=1764000000,nonce=…,body=…,sig=…
 //
-// sig is the HMAC-SHA256, in hexadecimal, of these lines, with K discovery of
-// the package comment: the method, the path with its query, ts, nonce and the
-// SHA-256 of the body in hexadecimal, joined by "\n". It is good for one
-// request, within two minutes of ts.
+// body is the SHA-256 of the body, sig the HMAC-SHA256, with K discovery of the
+// package comment, of these lines: the method, the path with its query, ts, nonce
+// and body, joined by "\n"; all are in hexadecimal. It is good for one request,
+// within two minutes of ts. That the header has the digest too lets a server check
+// the signature before it reads any of the body.
 func (s *Secret) SignRequest(method, pathQuery string, body []byte, now time.Time) string {
 	var nonce [nonceBytes]byte
 	rand.Read(nonce[:])
-	ts, n := strconv.FormatInt(now.Unix(), 10), hex.EncodeToString(nonce[:])
-	return fmt.Sprintf("%s ts=%s,nonce=%s,sig=%x", scheme, ts, n, s.signature(method, pathQuery, ts, n, body))
+	ts, n, sum := strconv.FormatInt(now.Unix(), 10), hex.EncodeToString(nonce[:]), bodySum(body)
+	return fmt.Sprintf("%s ts=%s,nonce=%s,body=%s,sig=%x", scheme, ts, n, sum, s.signature(method, pathQuery, ts, n, sum))
 }
 
-func (s *Secret) signature(method, pathQuery, ts, nonce string, body []byte) []byte {
-	sum := sha256.Sum256(body)
+func (s *Secret) signature(method, pathQuery, ts, nonce, bodySum string) []byte {
 	mac := hmac.New(sha256.New, s.discovery[:])
-	io.WriteString(mac, strings.Join([]string{method, pathQuery, ts, nonce, hex.EncodeToString(sum[:])}, "\n"))
+	io.WriteString(mac, strings.Join([]string{method, pathQuery, ts, nonce, bodySum}, "\n"))
 	return mac.Sum(nil)
+}
+
+func bodySum(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:])
 }
 
 // Nonces remembers the nonces of requests, so that none is good twice. The zero
@@ -108,18 +114,22 @@ func (k *Keyring) CheckRequest(r *http.Request, nonces *Nonces) error {
 	if age := now.Sub(time.Unix(ts, 0)); age > requestAge || age < -requestAge {
 		return fmt.Errorf("the request was signed %v from now, want at most %v: set the clocks, and sign again", age.Round(time.Second), requestAge)
 	}
+	signed := slices.ContainsFunc(k.current().chain, func(e Entry) bool {
+		return hmac.Equal(sig, e.Secret.signature(r.Method, r.URL.RequestURI(), fields["ts"], fields["nonce"], fields["body"]))
+	})
+	if !signed {
+		return errors.New("the signature is wrong; sign with this cluster's secret")
+	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, MaxSignedBytes+1))
 	if err != nil || len(body) > MaxSignedBytes {
 		return fmt.Errorf("the body cannot be read, or has more than %d bytes", MaxSignedBytes)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	for _, e := range k.current().chain {
-		if hmac.Equal(sig, e.Secret.signature(r.Method, r.URL.RequestURI(), fields["ts"], fields["nonce"], body)) {
-			if !nonces.take(fields["nonce"], now) {
-				return errors.New("the request was made before; sign each one anew")
-			}
-			return nil
-		}
+	if bodySum(body) != fields["body"] {
+		return errors.New("the body is not the one that was signed; give it to scagent secret header too")
 	}
-	return errors.New("the signature is wrong; sign with this cluster's secret")
+	if !nonces.take(fields["nonce"], now) {
+		return errors.New("the request was made before; sign each one anew")
+	}
+	return nil
 }
