@@ -65,6 +65,7 @@ type Agent struct {
 	dials       chan struct{}  // a token for each dial that an announcement caused
 	badMessages atomic.Uint64  // gossip messages that mean nothing
 	httpRefused atomic.Uint64  // requests to the public server of who may not make them
+	httpCrowded atomic.Uint64  // connections to it closed because there were too many
 	rotated     chan struct{}  // has a token when a member has said that there is a newer secret
 
 	// mu guards the fields below. It is not held while parts start or stop.

@@ -1,67 +1,44 @@
 package agent
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
-	"net/netip"
-	"sync"
+
+	"github.com/scagent/scagent/agent/port"
 )
 
-// Connections of HTTP clients without a node's certificate that may be open at
-// once: in a secured pool anybody may come so far, to send a signed request.
+// Connections to the public HTTP server of who showed no certificate. They stay open
+// between requests, so their number is bounded. Where there is no secret members
+// fetch contents over them, a master's many workers from it at once.
 const (
-	maxGuests          = 128
-	maxGuestsPerSource = 16
+	maxGuests          = 2048
+	maxGuestsPerSource = 256
+
+	maxSecuredGuests          = 256 // programs such as curl, and strangers
+	maxSecuredGuestsPerSource = 64
 )
 
-// guests counts them, as the ConnState of an http.Server.
-type guests struct {
-	member func(net.Conn) bool // constant
-
-	mu      sync.Mutex
-	conns   map[net.Conn]netip.Addr // each with its source
-	sources map[netip.Addr]int      // how many of conns are from there
-}
-
-func newGuests(member func(net.Conn) bool) *guests {
-	return &guests{member: member, conns: map[net.Conn]netip.Addr{}, sources: map[netip.Addr]int{}}
-}
-
-func (g *guests) connState(c net.Conn, s http.ConnState) {
-	switch s {
-	case http.StateNew:
-		if !g.member(c) && !g.enter(c) {
-			c.Close()
+// watchGuests makes a server keep to these numbers.
+func (a *Agent) watchGuests(s *http.Server) {
+	crowd := port.NewCrowd(maxGuests, maxGuestsPerSource)
+	if a.keys != nil {
+		crowd = port.NewCrowd(maxSecuredGuests, maxSecuredGuestsPerSource)
+	}
+	s.ConnState = func(c net.Conn, st http.ConnState) {
+		switch st {
+		case http.StateNew:
+			if t, ok := c.(*tls.Conn); ok && len(t.ConnectionState().PeerCertificates) > 0 {
+				return
+			}
+			if _, ok := crowd.Enter(c); !ok {
+				a.httpCrowded.Add(1)
+				c.Close()
+			}
+		case http.StateClosed, http.StateHijacked:
+			if crowd.Leave(c) {
+				a.httpCrowded.Add(1)
+			}
 		}
-	case http.StateClosed, http.StateHijacked:
-		g.leave(c)
-	}
-}
-
-// enter counts c, or says that there is no room.
-func (g *guests) enter(c net.Conn) bool {
-	ap, _ := netip.ParseAddrPort(c.RemoteAddr().String())
-	source := ap.Addr().Unmap()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.conns) >= maxGuests || g.sources[source] >= maxGuestsPerSource {
-		return false
-	}
-	g.conns[c] = source
-	g.sources[source]++
-	return true
-}
-
-// leave forgets c, if it was counted.
-func (g *guests) leave(c net.Conn) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	source, ok := g.conns[c]
-	if !ok {
-		return
-	}
-	delete(g.conns, c)
-	if g.sources[source]--; g.sources[source] == 0 {
-		delete(g.sources, source)
 	}
 }

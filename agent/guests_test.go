@@ -4,23 +4,26 @@ import (
 	"bufio"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/tls"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/scagent/scagent/agent/port"
 	"github.com/scagent/scagent/agent/secret"
 )
 
-// Anybody may shake hands for HTTP without a certificate, to send a signed request.
-// How many may stay is bounded, and nodes do not count.
-func TestHTTPClientsWithoutCertificateAreBounded(t *testing.T) {
-	right := secret.New()
-	h := secured(t, secret.Chain{{Secret: right}})
-	ask := func(c io.ReadWriter) (status int) {
-		if _, err := io.WriteString(c, "GET /hostsAvailable HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-			return 0
-		}
+// Who has no certificate may keep some connections to the HTTP server open, not so
+// many that others have none; members always get through.
+func TestHTTPOfStrangersIsBounded(t *testing.T) {
+	s := secret.New()
+	h := secured(t, secret.Chain{{Secret: s}})
+	ask := func(c net.Conn) int {
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		io.WriteString(c, "GET /hostsAvailable HTTP/1.1\r\nHost: h\r\n\r\n")
 		res, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil {
 			return 0
@@ -28,40 +31,56 @@ func TestHTTPClientsWithoutCertificateAreBounded(t *testing.T) {
 		io.Copy(io.Discard, res.Body)
 		return res.StatusCode
 	}
-	stranger, answered, closed := &caller{}, 0, 0
-	for range 100 {
-		c, err := stranger.connect(t, h, port.SortHTTP, false)
+	from := func(ip string) net.Conn {
+		d := tls.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}},
+			Config: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{port.SortHTTP.ALPN()}}}
+		c, err := d.DialContext(t.Context(), "tcp", h.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
-		switch ask(c) {
-		case http.StatusUnauthorized:
-			answered++
-		case 0:
-			closed++
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	var kept []net.Conn
+	for i := range 64 {
+		kept = append(kept, from("127.0.0.2"))
+		if got := ask(kept[i]); got != 401 {
+			t.Fatalf("connection %d is answered %d, want 401", i, got)
 		}
 	}
-	if answered == 0 || answered > 16 || answered+closed != 100 {
-		t.Errorf("%d of 100 that stay are answered and %d closed; want at most 16 of one source, the rest closed", answered, closed)
+	if got := ask(from("127.0.0.2")); got != 0 {
+		t.Errorf("the 65th connection of one source is answered %d, want none", got)
 	}
+	for i := range 3 * 64 {
+		if got := ask(from(fmt.Sprintf("127.0.1.%d", 1+i%4))); got != 401 {
+			t.Fatalf("connection %d of others is answered %d, want 401", i, got)
+		}
+	}
+	if got := ask(from("127.0.0.3")); got != 401 {
+		t.Errorf("one more is answered %d, want 401", got)
+	}
+	if got := ask(kept[0]); got != 0 {
+		t.Errorf("the oldest of whom most are there is answered %d, want it closed for that", got)
+	}
+	decided(t, func() bool { return h.Info().Counters["http_crowded"] == 2 }, func() bool { return false })
 
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	node := &caller{}
-	if node.keys, err = secret.NewKeyring(secret.Config{Chain: secret.Chain{{Secret: right}}, Key: key}); err != nil {
+	keys, err := secret.NewKeyring(secret.Config{Chain: secret.Chain{{Secret: s}}, Key: key})
+	if err != nil {
 		t.Fatal(err)
 	}
-	for range 30 {
-		c, err := node.connect(t, h, port.SortHTTP, true)
+	member := &caller{keys: keys, secret: s}
+	for i := range 100 {
+		c, err := member.connect(t, h, port.SortHTTP, true)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if got := ask(c); got != http.StatusOK {
-			t.Fatalf("a node is answered %d meanwhile, want 200", got)
+		if got := ask(c); got != 200 {
+			t.Fatalf("connection %d of a member is answered %d, want 200", i, got)
 		}
 	}
 }

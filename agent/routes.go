@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"net"
 	"net/http"
 	"time"
 
@@ -51,12 +50,7 @@ func (a *Agent) publicServer() *http.Server {
 		mux.Handle(r.pattern, a.authorized(r, nonces))
 	}
 	s := &http.Server{Handler: mux, ReadTimeout: 30 * time.Second, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
-	if a.keys != nil {
-		s.ConnState = newGuests(func(c net.Conn) bool {
-			_, err := a.keys.PeerOf(c)
-			return err == nil
-		}).connState
-	}
+	a.watchGuests(s)
 	return s
 }
 

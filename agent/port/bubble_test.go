@@ -58,20 +58,29 @@ func TestStrangersAreLimited(t *testing.T) {
 			synctest.Wait()
 			return c
 		}
+		var most []net.Conn
 		for range 32 {
-			from(1)
+			most = append(most, from(1))
 		}
 		wantClosed(t, from(1))
 		for i := range 256 - 32 {
 			from(2 + i%8)
 		}
-		wantClosed(t, from(10))
+		// 28 of each of the others are fewer than 32. The newcomers get the places
+		// of the oldest of that one, and are heard.
+		for i := range 3 {
+			c := from(10 + i)
+			wantClosed(t, most[i])
+			io.WriteString(c, "GET")
+			wantText(t, accept(t, p.HTTP()), "GET")
+			from(20 + i)
+		}
 		got := p.Stats()
-		if got.Strangers != 256 || got.Refused[port.RefusedSource] != 1 || got.Refused[port.RefusedStrangers] != 1 {
-			t.Errorf("Stats() = %+v; want 256 strangers, 1 refused for its source and 1 for the total", got)
+		if got.Strangers != 256 || got.Refused[port.RefusedSource] != 1 || got.Refused[port.RefusedStrangers] != 3 {
+			t.Errorf("Stats() = %+v; want 256 strangers, 1 refused for its source and 3 for the total", got)
 		}
 		if got := strings.Count(lines.String(), "\n"); got != 1 {
-			t.Errorf("2 refusals within a minute are %d lines, want 1:\n%s", got, &lines)
+			t.Errorf("4 refusals within a minute are %d lines, want 1:\n%s", got, &lines)
 		}
 		time.Sleep(5 * time.Second)
 		synctest.Wait()

@@ -37,6 +37,8 @@
 // them and for Config.MaxStrangersPerSource from one IP address, and each
 // listener keeps at most Config.Backlog connections that nobody has accepted
 // yet. Whoever is over a limit is closed, with a reset, and counted: see Stats.
+// Where there are too many in all, that is not the newcomer but one of those of
+// whom there are most, so that a few cannot keep the others out: see Crowd.
 // A connection handed on has no deadline set, and belongs to whoever accepts
 // it: closing the Port does not close it.
 //

@@ -57,7 +57,7 @@ type Config struct {
 	FirstByteTimeout time.Duration
 
 	// MaxStrangers is how many connections may wait for their first byte at
-	// once; more are closed. Default: 256.
+	// once; when more come, others are closed, see Crowd. Default: 256.
 	MaxStrangers int
 
 	// MaxStrangersPerSource is the same for one source IP address. Default: 32.
@@ -125,7 +125,7 @@ type Port struct {
 	http    *listener
 
 	counts    counts
-	strangers strangers
+	strangers *Crowd
 	refusals  rate.Sometimes // of log lines about refused connections
 
 	wg        sync.WaitGroup // the accepting goroutine and one for each stranger
@@ -164,7 +164,7 @@ func Open(ctx context.Context, config Config) (*Port, error) {
 		gossip:    newListener(tcp.Addr(), config.Backlog),
 		links:     newListener(tcp.Addr(), config.Backlog),
 		http:      newListener(tcp.Addr(), config.Backlog),
-		strangers: newStrangers(config.MaxStrangers, config.MaxStrangersPerSource),
+		strangers: NewCrowd(config.MaxStrangers, config.MaxStrangersPerSource),
 		refusals:  rate.Sometimes{First: 1, Interval: time.Minute},
 		closing:   make(chan struct{}),
 	}
@@ -213,7 +213,7 @@ func (p *Port) Close() error {
 	p.closeOnce.Do(func() {
 		close(p.closing)
 		p.closeErr = errors.Join(ignoreClosed(p.tcp.Close()), ignoreClosed(p.packets.Close()))
-		p.strangers.close()
+		p.strangers.Close()
 		for _, l := range []*listener{p.gossip, p.links, p.http} {
 			l.Close()
 		}

@@ -83,7 +83,7 @@ func (p *Port) admit(c net.Conn) {
 		p.refuse(c, RefusedOffLink)
 		return
 	}
-	if reason, ok := p.strangers.enter(c); !ok {
+	if reason, ok := p.strangers.Enter(c); !ok {
 		p.refuse(c, reason)
 		return
 	}
@@ -113,9 +113,11 @@ func (p *Port) sort(c net.Conn) {
 	if plain {
 		p.refusePlain(sorted, sort) // it takes a moment, in which c is a stranger still
 	}
-	p.strangers.leave(c)
+	expelled := p.strangers.Leave(c)
 	switch {
 	case plain:
+	case expelled:
+		p.refuse(c, RefusedStrangers)
 	case shaking && err != nil:
 		p.refuse(c, RefusedHandshake)
 	case isTimeout(err):

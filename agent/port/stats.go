@@ -12,7 +12,7 @@ type Reason int
 // The reasons, in the order in which a connection meets them.
 const (
 	RefusedOffLink   Reason = iota // Config.Allow did not allow its source
-	RefusedStrangers               // Config.MaxStrangers were waiting
+	RefusedStrangers               // Config.MaxStrangers were waiting, and its place was given to another
 	RefusedSource                  // Config.MaxStrangersPerSource of its source were waiting
 	RefusedSilent                  // no first byte in Config.FirstByteTimeout
 	RefusedGone                    // ended or reset before the first byte
@@ -62,7 +62,7 @@ func (p *Port) Stats() Stats {
 	s := Stats{
 		Sorted:         make(map[Sort]uint64, sorts),
 		Refused:        make(map[Reason]uint64, reasons),
-		Strangers:      p.strangers.len(),
+		Strangers:      p.strangers.Len(),
 		AcceptErrors:   p.counts.acceptErrors.Load(),
 		PacketsDropped: p.packetsDropped(),
 	}
