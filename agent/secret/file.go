@@ -167,10 +167,7 @@ func (c Chain) Save(path string) error {
 		return fmt.Errorf("secret file: %w", err)
 	}
 	_, err = f.Write(c.Text())
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = keepOwner(path, f.Name())
-	}
+	err = errors.Join(err, keepOwner(path, f), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}

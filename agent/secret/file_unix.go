@@ -23,8 +23,10 @@ func checkMode(path string, st fs.FileInfo) error {
 	return nil
 }
 
-// keepOwner gives a new file the owner of the one that it replaces.
-func keepOwner(old, new string) error {
+// keepOwner gives a new file the owner of the one that it replaces. It is the open
+// file that is given: the directory may be that owner's, who could put a link in the
+// place of its name.
+func keepOwner(old string, new *os.File) error {
 	st, err := os.Stat(old)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -33,7 +35,7 @@ func keepOwner(old, new string) error {
 		return err
 	}
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok && int(sys.Uid) != os.Geteuid() {
-		return os.Chown(new, int(sys.Uid), int(sys.Gid))
+		return new.Chown(int(sys.Uid), int(sys.Gid))
 	}
 	return nil
 }
