@@ -22,9 +22,14 @@ type Collected struct {
 	Files []tasks.OutputFile
 	// Missing are the patterns that no file was found for.
 	Missing []string
-	// Notes say, a line each, what was found and left out.
+	// Notes say, a line each, what was found and left out, as far as they are few.
 	Notes []string
+
+	unnoted int // what was left out beyond that
 }
+
+// maxNotes bounds Notes: a task can make any number of what is left out.
+const maxNotes = 100
 
 // Text returns what is wrong as one line, empty if nothing is.
 func (c *Collected) Text() string {
@@ -34,8 +39,8 @@ func (c *Collected) Text() string {
 	}
 	const most = 5
 	parts = append(parts, c.Notes...)
-	if len(parts) > most {
-		parts = append(parts[:most], fmt.Sprintf("and %d more", len(parts)-most))
+	if n := len(parts) + c.unnoted; n > most {
+		parts = append(parts[:most], fmt.Sprintf("and %d more", n-most))
 	}
 	return strings.Join(parts, "; ")
 }
@@ -103,6 +108,10 @@ type item struct {
 
 func (c *collector) note(format string, a ...any) {
 	c.hits++
+	if len(c.out.Notes) == maxNotes {
+		c.out.unnoted++
+		return
+	}
 	c.out.Notes = append(c.out.Notes, fmt.Sprintf(format, a...))
 }
 

@@ -130,6 +130,24 @@ func TestOnlyRegularFilesAreOutputs(t *testing.T) {
 	}
 }
 
+// A task can make any number of what is left out.
+func TestNotesOnOutputsAreBounded(t *testing.T) {
+	a := attempt(&tasks.Task{Outputs: []string{"*"}}, nil)
+	d := mustCreate(t, a)
+	for i := range 500 {
+		if err := syscall.Mkfifo(fmt.Sprintf("%s/%03d", d.Path(), i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := d.Collect(t.Context(), a)
+	if err != nil || len(got.Notes) > 100 {
+		t.Errorf("%d notes, %v; want at most 100", len(got.Notes), err)
+	}
+	if text := got.Text(); !strings.HasPrefix(text, `output "000" is not a regular file: left out; `) || !strings.HasSuffix(text, "; and 495 more") {
+		t.Errorf("the text is %q", text)
+	}
+}
+
 func TestFileWithoutRightsIsAnOutput(t *testing.T) {
 	a := attempt(&tasks.Task{Outputs: []string{"x"}}, nil)
 	d := mustCreate(t, a)
