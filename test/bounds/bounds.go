@@ -11,13 +11,14 @@ import (
 )
 
 // What one input may take. Inputs of a fuzz test are at most MaxInput long, so
-// that it tries many. Time is wide because these tests also run on machines that
-// are busy with other things: it is there for loops that do not end, and for work
-// that grows faster than its input.
+// that it tries many. MaxCPU is of the whole process, and there for loops that do
+// not end and work that grows faster than its input; MaxTime, for what waits, is
+// wide because these tests also run on machines that are busy with other things.
 const (
 	MaxInput = 64 << 10
 	MaxAlloc = 64 << 20
-	MaxTime  = 20 * time.Second
+	MaxCPU   = 10 * time.Second
+	MaxTime  = 10 * time.Minute
 )
 
 // Input skips an input that is too long.
@@ -33,20 +34,41 @@ func Input[T ~string | ~[]byte](t *testing.T, in ...T) {
 }
 
 // Check calls f, and fails the test if f allocated more than MaxAlloc. If f takes
-// longer than MaxTime it panics with all stacks, as nothing else could end it. It
-// must be called outside of synctest bubbles, whose clock is another; f may use
-// one.
+// more than MaxCPU or MaxTime it panics with all stacks, as nothing else could end
+// it. It must be called outside of synctest bubbles, whose clock is another; f may
+// use one.
 func Check(t testing.TB, f func()) {
 	t.Helper()
-	stuck := time.AfterFunc(MaxTime, func() {
-		debug.SetTraceback("all")
-		panic(fmt.Sprintf("%s: one input takes more than %v", t.Name(), MaxTime))
-	})
-	defer stuck.Stop()
+	defer watch(t.Name(), MaxCPU)()
 	before := allocated()
 	f()
 	if n := allocated() - before; n > MaxAlloc {
 		t.Errorf("%d MiB were allocated, want at most %d", n>>20, MaxAlloc>>20)
+	}
+}
+
+// watch panics when what has begun now takes more than maxCPU or MaxTime; the
+// function that it returns ends that.
+func watch(name string, maxCPU time.Duration) (stop func()) {
+	began, used := time.Now(), cpu()
+	ended := make(chan struct{})
+	var timer *time.Timer
+	timer = time.AfterFunc(time.Hour, func() {
+		if cpu()-used > maxCPU || time.Since(began) > MaxTime {
+			debug.SetTraceback("all")
+			panic(fmt.Sprintf("%s: one input has taken %v, %v of it on a processor; want at most %v and %v",
+				name, time.Since(began), cpu()-used, MaxTime, maxCPU))
+		}
+		select {
+		case <-ended:
+		default:
+			timer.Reset(time.Second)
+		}
+	})
+	timer.Reset(time.Second) // now that it is known to its function
+	return func() {
+		close(ended)
+		timer.Stop()
 	}
 }
 

@@ -1,7 +1,12 @@
 package bounds
 
 import (
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
 	"testing"
+	"time"
 )
 
 // spy is a test that remembers whether it has failed.
@@ -26,5 +31,21 @@ func TestCheckSeesLargeAllocations(t *testing.T) {
 		if s.failed != want {
 			t.Errorf("Check of %d MiB: failed is %v, want %v", size>>20, s.failed, want)
 		}
+	}
+}
+
+func TestLoopsAreEnded(t *testing.T) {
+	if os.Getenv("BOUNDS_LOOP") != "" {
+		watch(t.Name(), 10*time.Millisecond)
+		for {
+		}
+	}
+	if runtime.GOOS == "windows" {
+		t.Skip("processor time is not known here")
+	}
+	c := exec.Command(os.Args[0], "-test.run=^TestLoopsAreEnded$")
+	c.Env = append(os.Environ(), "BOUNDS_LOOP=1")
+	if out, err := c.CombinedOutput(); err == nil || !strings.Contains(string(out), "TestLoopsAreEnded: one input has taken") {
+		t.Errorf("a loop without end: %v\n%s", err, out)
 	}
 }

@@ -1,0 +1,17 @@
+//go:build unix
+
+package bounds
+
+import (
+	"syscall"
+	"time"
+)
+
+// cpu returns the processor time that this process has taken.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
