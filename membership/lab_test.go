@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"github.com/hashicorp/go-msgpack/v2/codec"
 
 	"github.com/scagent/scagent/agent/port/memnet"
+	"github.com/scagent/scagent/test/bounds"
 )
 
 // lab is an in-memory network with nodes on it, for use in one bubble.
@@ -168,10 +170,11 @@ func (l *lab) pool(count int, edit func(int, *Config)) []*node {
 }
 
 func testLogger(t *testing.T) *log.Logger {
-	if os.Getenv("GOSSIP_LOG") == "" {
-		return nil
+	to := io.Discard
+	if os.Getenv("GOSSIP_LOG") != "" {
+		to = t.Output()
 	}
-	return log.New(t.Output(), "", log.Lmicroseconds)
+	return bounds.Log(t, to)
 }
 
 // within waits, in the bubble's time, until cond holds, and returns how long that

@@ -3,7 +3,6 @@ package master
 import (
 	"context"
 	"fmt"
-	"log"
 	"net"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/wire"
 	running "github.com/scagent/scagent/tasks/worker"
+	"github.com/scagent/scagent/test/bounds"
 )
 
 // runner runs every task of a test.
@@ -53,7 +53,7 @@ func inBubble(t *testing.T, n int, r runner, test func(t *testing.T, b *bench)) 
 		b := &bench{t: t, net: memnet.New(), workers: map[string]*benchWorker{}, addrs: map[string]string{}}
 		cfg := DefaultConfig()
 		cfg.Node, cfg.Links = nodeID("m"), (*benchLinks)(b)
-		cfg.Logger = log.New(testLog{t}, "", 0)
+		cfg.Logger = bounds.Log(t, testLog{t})
 		var err error
 		if b.m, err = New(cfg); err != nil {
 			t.Fatal(err)
@@ -125,7 +125,7 @@ func (b *bench) add(name string, r runner) *benchWorker {
 	cfg := running.DefaultConfig()
 	cfg.Name, cfg.Slots = name, 2
 	cfg.Runners = map[tasks.Kind]running.Runner{tasks.Command: r, tasks.Function: r}
-	cfg.Logger = log.New(testLog{b.t}, "", 0)
+	cfg.Logger = bounds.Log(b.t, testLog{b.t})
 	w, err := running.New(cfg)
 	if err != nil {
 		b.t.Fatal(err)

@@ -249,6 +249,7 @@ func FuzzSession(f *testing.F) {
 	f.Add([]byte{0, 12, 1, 2, 0, 0, 0, 0, 0, 2, 0, 0, 0, 10, 0, 16, 9, 1, 4, 0, 0, 0, 0, 0, 0, 0})           // started, lost, late result
 	f.Add([]byte{0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 8, 1, 0, 0, 0, 0, 7, 1, 0, 0, 0, 1, 0, 0, 16})   // at most once; unknown; given back; rejected
 	f.Add([]byte{0, 12, 0, 3, 1, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 3, 0, 0, 17, 1, 18, 0, 0, 19, 0, 0, 1, 3, 0}) // files, removed, cancelled
+	f.Add([]byte("0 000007"))                                                                                // tasks that are forgotten when they end
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounds.Input(t, b)
 		bounds.Check(t, func() { runSession(t, b) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/scagent/scagent/agent/port/memnet"
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/test/bounds"
 )
 
 // recorder writes down every call to a node, one line each.
@@ -169,7 +171,7 @@ func (b *bed) add(node string, edit func(*Config)) *Hub {
 	cfg := Config{
 		Self: Hello{Cluster: "c", Node: node, Boot: "1", Name: "name-" + node}, Listener: ln,
 		Dial:   func(ctx context.Context, to string) (net.Conn, error) { return host.Dial(ctx, ip(to)+":1") },
-		Worker: rec, Master: rec, Events: rec,
+		Worker: rec, Master: rec, Events: rec, Logger: bounds.Log(b.t, io.Discard),
 	}
 	if edit != nil {
 		edit(&cfg)

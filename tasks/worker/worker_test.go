@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/scagent/scagent/agent/port/memnet"
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/wire"
+	"github.com/scagent/scagent/test/bounds"
 )
 
 // heard is what a test's master has received, a line for each message.
@@ -91,7 +93,7 @@ func inRig(t *testing.T, slots int, change func(*Config), test func(t *testing.T
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, net: memnet.New(), mhubs: map[string]*wire.Hub{}, heard: map[string]*heard{}}
 		cfg := DefaultConfig()
-		cfg.Name, cfg.Slots = "w", slots
+		cfg.Name, cfg.Slots, cfg.Logger = "w", slots, bounds.Log(t, io.Discard)
 		cfg.Runners = map[tasks.Kind]Runner{tasks.Command: runFunc(func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
 			<-ctx.Done()
 			return tasks.Outcome{Code: tasks.Cancelled, Text: context.Cause(ctx).Error()}
@@ -133,7 +135,7 @@ func (r *rig) newHub(name, ip string, cfg wire.Config) *wire.Hub {
 		r.t.Fatal(err)
 	}
 	p.Close()
-	cfg.Self = wire.Hello{Node: name, Boot: "1", Cluster: "test", Name: name}
+	cfg.Self, cfg.Logger = wire.Hello{Node: name, Boot: "1", Cluster: "test", Name: name}, bounds.Log(r.t, io.Discard)
 	cfg.Listener = l
 	cfg.Dial = func(ctx context.Context, _ string) (net.Conn, error) { return host.Dial(ctx, workerHost+":1") }
 	hub, err := wire.NewHub(cfg)

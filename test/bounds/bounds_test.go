@@ -1,6 +1,7 @@
 package bounds
 
 import (
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -30,6 +31,16 @@ func TestCheckSeesLargeAllocations(t *testing.T) {
 		})
 		if s.failed != want {
 			t.Errorf("Check of %d MiB: failed is %v, want %v", size>>20, s.failed, want)
+		}
+	}
+}
+
+func TestLogSeesControlCharacters(t *testing.T) {
+	for text, want := range map[string]bool{"plain ü": false, "a\x1b[2J": true, "two\nlines": true, "\xff": true, "\u0085": true} {
+		s := &spy{TB: t}
+		Log(s, io.Discard).Print(text)
+		if s.failed != want {
+			t.Errorf("Log of %q: failed is %v, want %v", text, s.failed, want)
 		}
 	}
 }
