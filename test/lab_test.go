@@ -116,8 +116,8 @@ func (l *lab) hosts(n int) []*host {
 
 // connect joins hosts by a bridge to a network: the first gets the address
 // prefix.1, the second prefix.2 and so on. Multicast goes to the network that a
-// host was connected to first.
-func (l *lab) connect(prefix string, hosts ...*host) {
+// host was connected to first. It returns the bridge.
+func (l *lab) connect(prefix string, hosts ...*host) *host {
 	l.t.Helper()
 	bridge := l.host()
 	var b strings.Builder
@@ -136,6 +136,7 @@ func (l *lab) connect(prefix string, hosts ...*host) {
 		}
 		h.sh(line).ok(l.t)
 	}
+	return bridge
 }
 
 // ttl sets the TTL with which the host sends where a program says nothing else.
