@@ -297,13 +297,27 @@ func (a *Agent) openBeacon(ctx context.Context) (err error) {
 	if a.keys != nil {
 		bc.Keys = a.keys.BeaconKeys
 	}
-	if a.cfg.Iface != "" {
+	switch {
+	case a.cfg.Iface != "":
 		bc.Interfaces = []string{a.cfg.Iface}
+	case bc.Addr.Addr().IsLoopback(): // whoever hears it elsewhere could not come
+		bc.Interfaces = loopbacks()
 	}
 	if a.beacon, err = beacon.New(bc); err != nil {
 		return err
 	}
 	return a.beacon.Start(ctx)
+}
+
+// loopbacks are the names of the loopback interfaces.
+func loopbacks() (names []string) {
+	all, _ := net.Interfaces() // unknown: all are used
+	for _, i := range all {
+		if i.Flags&net.FlagLoopback != 0 {
+			names = append(names, i.Name)
+		}
+	}
+	return names
 }
 
 // onStranger joins the pool of a node that announced itself on the LAN.
