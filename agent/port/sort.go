@@ -169,8 +169,12 @@ func (p *Port) refuse(c net.Conn, reason Reason) {
 }
 
 // drop closes c, with a reset where that can be asked for, so that a flood of
-// connections leaves nothing behind in the system.
+// connections leaves nothing behind in the system. It does not wait: TLS would, for
+// its goodbye to be written, which who does not read holds up for seconds.
 func drop(c net.Conn) {
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = t.NetConn()
+	}
 	if t, ok := c.(interface{ SetLinger(seconds int) error }); ok {
 		_ = t.SetLinger(0)
 	}
