@@ -101,6 +101,8 @@ func TestStreams(t *testing.T) {
 		{"node: huge metadata", labelled(pushPull(nil, edited(node, func(s *wireState) { s.Meta = make([]byte, 60000) }))), false, reasonStreamForm},
 		{"node: incarnation", labelled(pushPull(nil, edited(node, func(s *wireState) { s.Incarnation = math.MaxUint32 }))), false, reasonIncarnation},
 		{"node: state", labelled(pushPull(nil, edited(node, func(s *wireState) { s.State = 4 }))), false, reasonStreamForm},
+		{"node: addr", labelled(pushPull(nil, edited(node, func(s *wireState) { s.Addr = []byte{1, 2, 3, 4, 5} }))), false, reasonAddress},
+		{"node: lists in lists", append(labelled(wire(kindPushPull, wireHeader{Nodes: 1})), append([]byte("\x87\xa4Name"), bytes.Repeat([]byte{0x91}, 2000)...)...), false, reasonStreamForm},
 		{"node: no map", append(labelled(wire(kindPushPull, wireHeader{Nodes: 1})), 0x93, 1, 2, 3), false, reasonStreamForm},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -5,6 +5,7 @@ package secret
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -69,5 +70,15 @@ func TestSaveKeepsTheOwnerAndGivesNothingElseAway(t *testing.T) {
 	swapping.Wait()
 	if got := owner(outside); got != 0 {
 		t.Errorf("a file elsewhere was given to user %d", got)
+	}
+}
+
+func TestAFIFOIsNoSecretAndNoTrap(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("Load of a FIFO that nobody writes to = %v", err)
 	}
 }

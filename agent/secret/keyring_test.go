@@ -292,6 +292,12 @@ func TestSignedRequests(t *testing.T) {
 		{"other digest", strings.Replace(good, "body="+bodySum([]byte(`{"a":1}`)), "body="+bodySum(nil), 1), "signature is wrong"},
 		{"field twice", good + ",ts=1", "cannot be read"},
 		{"short nonce", strings.Replace(good, "nonce=", "nonce=zz", 1), "cannot be read"},
+		{"nonce in capitals", upper(good, "nonce="), "signature is wrong"},
+		{"signature in capitals", upper(sign(s, now), "sig="), ""},
+		{"a nonce that is no ASCII", strings.Replace(good, "nonce=", "nonce=ü", 1), "cannot be read"},
+		{"ts past the end of time", strings.Replace(good, "ts=", "ts=9", 1), "set the clocks"},
+		{"ts of 2^64", strings.Replace(good, "ts=", "ts=18446744073709551616", 1), "cannot be read"},
+		{"10,000 fields", good + strings.Repeat(",a", 10_000), "cannot be read"},
 		{"no signature", good[:strings.Index(good, ",sig")], "signature is wrong"},
 	} {
 		nonces := &Nonces{}
@@ -337,6 +343,16 @@ func TestTheBodyOfWhoHasNotSignedIsNotRead(t *testing.T) {
 			t.Errorf("%q is taken", auth)
 		}
 	}
+}
+
+// upper returns a header with the value of one field in capitals.
+func upper(header, field string) string {
+	before, after, _ := strings.Cut(header, field)
+	value, rest, more := strings.Cut(after, ",")
+	if more {
+		rest = "," + rest
+	}
+	return before + field + strings.ToUpper(value) + rest
 }
 
 func TestNoncesAreBounded(t *testing.T) {

@@ -255,3 +255,64 @@ func TestSecondResultDoesNotOvertakeOutput(t *testing.T) {
 		})
 	}
 }
+
+// A node that was not given an attempt has no say in its task, and who was has
+// none in other attempts.
+func TestWordsOnAttemptsOfOthersAreDropped(t *testing.T) {
+	inBubble(t, 2, func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+		time.Sleep(time.Hour) // of the bubble
+		o := ended()
+		o.Value, o.Encoding = []byte(`"mine"`), tasks.JSON
+		return o
+	}, func(t *testing.T, b *bench) {
+		running := b.submit(cmd("x", tasks.On("w1")))
+		waiting := b.submit(cmd("y", tasks.On("w1"), func(o *tasks.Options) { o.Slots = 2 }))
+		synctest.Wait()
+		id, queued := running.Tasks()[0].ID, waiting.Tasks()[0].ID
+		forged := &tasks.Outcome{Value: []byte(`"forged"`), Encoding: tasks.JSON, Started: time.Now(), Finished: time.Now()}
+		for _, c := range []struct {
+			name, from string
+			key        wire.Key
+		}{
+			{"no such task", "w1", wire.Key{Task: tasks.ID{1}, N: 1}},
+			{"another's attempt", "w2", wire.Key{Task: id, N: 1}},
+			{"attempt 0 of another's", "w2", wire.Key{Task: id}},
+			{"attempt 0", "w1", wire.Key{Task: id}},
+			{"the next attempt", "w1", wire.Key{Task: id, N: 2}},
+			{"the last attempt", "w1", wire.Key{Task: id, N: 1<<32 - 1}},
+			{"the next attempt of another's", "w2", wire.Key{Task: id, N: 2}},
+			{"a task that waits", "w1", wire.Key{Task: queued}},
+			{"a task that waits for another", "w2", wire.Key{Task: queued}},
+			{"the first attempt of a task that waits", "w1", wire.Key{Task: queued, N: 1}},
+		} {
+			l, err := b.workers[c.from].hub.Connect(t.Context(), nodeID("m"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := b.m.Stats()
+			l.SendResult(c.key, forged)
+			l.SendOutput(c.key, wire.Stdout, []byte("forged"))
+			l.SendReject(c.key, tasks.Refused, "forged")
+			l.SendGivenBack([]wire.Key{c.key})
+			l.SendState([]wire.AttemptState{{Key: c.key, State: wire.Unknown}})
+			l.SendAccept(c.key, false)
+			l.SendStarted(c.key)
+			synctest.Wait()
+			if after := b.m.Stats(); after != before {
+				t.Errorf("%s: the counters were %+v and are %+v", c.name, before, after)
+			}
+			if r := running.Tasks()[0]; r.State != tasks.StateRunning || r.Attempt != 1 || r.Worker != "w1" {
+				t.Errorf("%s: the task that ran is %+v", c.name, r)
+			}
+			if r := waiting.Tasks()[0]; r.State != tasks.StateQueued || r.Attempt != 0 {
+				t.Errorf("%s: the task that waited is %+v", c.name, r)
+			}
+		}
+		time.Sleep(2 * time.Hour)
+		for _, r := range append(b.wait(running), b.wait(waiting)...) {
+			if r.State != tasks.StateDone || string(r.Value) != `"mine"` || len(r.Stdout) > 0 || r.Attempt != 1 {
+				t.Errorf("ended as %+v, want its own worker's word", r)
+			}
+		}
+	})
+}

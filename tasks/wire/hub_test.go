@@ -549,6 +549,11 @@ func TestBadFramesEndTheLinkAndBothSidesKnow(t *testing.T) {
 		{"as large as it gets", []byte{0xff, 0xff, 0xff, 0xff, 16}, ErrFrameTooLarge},
 		{"hello again", appendHello(nil, testHello("n9")), ErrMalformed},
 		{"short key", []byte{0, 0, 0, 3, 17, 1, 2, 3}, ErrMalformed},
+		{"offer of no bytes", []byte{0, 0, 0, 0, 16}, ErrMalformed},
+		{"result of no bytes", []byte{0, 0, 0, 0, 36}, ErrMalformed},
+		{"list without an end", bytes.Repeat(appendPatched(appendKeys(nil, typeRecall, make([]Key, listItems)), headerBytes, 1), MaxListKeys/listItems+1), ErrMalformed},
+		{"list within another", append(appendPatched(appendKeys(nil, typeRecall, nil), headerBytes, 1), appendHeld(nil, nil)...), ErrMalformed},
+		{"ping of a byte", []byte{0, 0, 0, 1, 3, 0}, ErrMalformed},
 	} {
 		inBed(t, func(t *testing.T, b *bed) {
 			h := b.add("n1", nil)

@@ -365,6 +365,17 @@ func TestWhatAWorkerCannotRunIsRejected(t *testing.T) {
 			o.Spec = wire.AppendTask(nil, &tasks.Task{Kind: tasks.Command, Argv: []string{"x"}, Inputs: []tasks.Input{{Name: "../x"}}})
 		}, "reject 1 refused"},
 		{"not a task", func(o *wire.Offer) { o.Spec = []byte("nonsense") }, "reject 1 refused"},
+		{"nothing", func(o *wire.Offer) { o.Spec = nil }, "reject 1 refused"},
+		{"as many slots as there can be", func(o *wire.Offer) { o.Slots = 1<<32 - 1 }, "reject 1 refused"},
+		{"two ways to run", func(o *wire.Offer) {
+			o.Spec = wire.AppendTask(nil, &tasks.Task{Kind: tasks.Command, Argv: []string{"x"}, Shell: "x"})
+		}, "reject 1 refused"},
+		{"an input 5,000 deep", func(o *wire.Offer) {
+			o.Spec = wire.AppendTask(nil, &tasks.Task{Kind: tasks.Command, Argv: []string{"x"}, Inputs: []tasks.Input{{Name: strings.Repeat("d/", 5000) + "x"}}})
+		}, "reject 1 refused"},
+		{"a task of a mebibyte", func(o *wire.Offer) {
+			o.Spec = wire.AppendTask(nil, &tasks.Task{Kind: tasks.Command, Argv: []string{"x"}, Stdin: &tasks.Content{Inline: make([]byte, 900<<10)}})
+		}, "reject 1 refused"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inRig(t, 2, nil, func(t *testing.T, r *rig) {
@@ -374,6 +385,37 @@ func TestWhatAWorkerCannotRunIsRejected(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What makes no sense where an attempt stands is answered or dropped, however
+// often it comes, and changes nothing.
+func TestWordsThatComeTooLateChangeNothing(t *testing.T) {
+	inRig(t, 1, func(c *Config) {
+		c.Runners[tasks.Command] = runFunc(func(context.Context, *tasks.Attempt) tasks.Outcome { return tasks.Outcome{} })
+	}, func(t *testing.T, r *rig) {
+		l, h := r.link("a")
+		offer(l, "a", 1)
+		expect(t, h, "started 1, result 1")
+		k := key("a", 1)
+		for range 1000 {
+			l.SendCancel(k, tasks.StopCancel)
+			l.SendCancel(k, tasks.StopReason(200))
+			l.SendGrant(k)
+			l.SendWindow(k, 1<<32-1)
+		}
+		expect(t, h, "")
+		l.SendRecall([]wire.Key{k, k, {}})
+		expect(t, h, "given back []")
+		l.SendReattach([]wire.Held{{Key: k, Received: 1<<64 - 1, Taken: 1<<64 - 1}, {Key: k}, {}})
+		expect(t, h, "state 1 finished, state 1 finished, state 0 unknown")
+		l.SendAck(k)
+		l.SendAck(k)
+		l.SendCancel(k, tasks.StopCancel)
+		expect(t, h, "state 1 unknown")
+		if n := len(r.w.attempts); n != 0 || r.w.busy != 0 {
+			t.Errorf("%d attempts and %d slots are held", n, r.w.busy)
+		}
+	})
 }
 
 func TestQueueIsBounded(t *testing.T) {
