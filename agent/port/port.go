@@ -127,6 +127,7 @@ type Port struct {
 	counts    counts
 	strangers *Crowd
 	refusals  rate.Sometimes // of log lines about refused connections
+	unproved  rate.Sometimes // of log lines about who does not have the secret
 
 	wg        sync.WaitGroup // the accepting goroutine and one for each stranger
 	closing   chan struct{}  // closed by Close
@@ -166,6 +167,7 @@ func Open(ctx context.Context, config Config) (*Port, error) {
 		http:      newListener(tcp.Addr(), config.Backlog),
 		strangers: NewCrowd(config.MaxStrangers, config.MaxStrangersPerSource),
 		refusals:  rate.Sometimes{First: 1, Interval: time.Minute},
+		unproved:  rate.Sometimes{First: 10, Interval: time.Minute},
 		closing:   make(chan struct{}),
 	}
 	p.wg.Go(p.accept)

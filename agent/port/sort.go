@@ -119,6 +119,7 @@ func (p *Port) sort(c net.Conn) {
 	case expelled:
 		p.refuse(c, RefusedStrangers)
 	case shaking && err != nil:
+		p.warnStranger(c, err)
 		p.refuse(c, RefusedHandshake)
 	case isTimeout(err):
 		p.refuse(c, RefusedSilent)

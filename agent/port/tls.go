@@ -3,10 +3,12 @@ package port
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -64,9 +66,22 @@ func (p *Port) shake(c net.Conn) (net.Conn, Sort, error) {
 // plainHTTP is the answer to HTTP without TLS where TLS is demanded.
 const plainHTTP = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 42\r\n\r\nthis pool has a secret: use https instead\n"
 
+// warnStranger logs that a connection has not proved what Config.TLS demands: whoever
+// has set up a node with another secret, or none, wants to know. Not all are logged,
+// and those not that have only gone silent or away.
+func (p *Port) warnStranger(c net.Conn, err error) {
+	if isTimeout(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, net.ErrClosed) {
+		return
+	}
+	p.unproved.Do(func() {
+		p.config.Logger.Printf("[WARN] port: a connection was refused that does not prove to have the secret: from=%s err=%q", c.RemoteAddr(), err)
+	})
+}
+
 // refusePlain turns away a connection that is not TLS. A client of HTTP is told.
 func (p *Port) refusePlain(c net.Conn, sort Sort) {
 	if sort != SortHTTP {
+		p.warnStranger(c, errors.New("it came without TLS, as nodes without a secret do"))
 		p.refuse(c, RefusedPlain)
 		return
 	}
