@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -222,10 +224,25 @@ func (p *Pool) contact(at netip.AddrPort) error {
 	_, err := p.list.Join([]string{"unknown/" + at.String()})
 	if err != nil {
 		p.joinErrors.Add(1)
-		return fmt.Errorf("%v did not answer as a member of cluster %q: %w", at, p.config.Cluster, err)
+		return fmt.Errorf("%v did not answer as a member of cluster %q: %s", at, p.config.Cluster, p.joinFailure(err))
 	}
 	p.joins.Add(1)
 	return nil
+}
+
+// joinFailure says on one line what kept memberlist from joining at one address; it
+// makes a list of that.
+func (p *Pool) joinFailure(err error) string {
+	text := err.Error()
+	if _, one, ok := strings.Cut(text, "* failed to join "); ok {
+		_, text, _ = strings.Cut(one, ": ") // the address
+	}
+	text = strings.Join(strings.Fields(text), " ")
+	hungUp := strings.HasSuffix(text, syscall.ECONNRESET.Error()) || strings.HasSuffix(text, syscall.EPIPE.Error()) || strings.HasSuffix(text, io.EOF.Error())
+	if hungUp && p.config.GossipKeys == nil {
+		text += "; if that pool has a secret, this node needs it too"
+	}
+	return text
 }
 
 // spawn runs f in a goroutine that Close waits for, unless the Pool is closed.
