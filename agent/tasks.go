@@ -19,6 +19,10 @@ import (
 var ErrNotMaster error = &api.Error{Code: "not_master", Status: http.StatusConflict,
 	Message: "this agent has not the role master; start it with -role worker,master"}
 
+// ErrWorkerToken is returned by submissions to an agent with a worker token.
+var ErrWorkerToken error = &api.Error{Code: "worker_token", Status: http.StatusForbidden,
+	Message: "a worker token does not let this node submit tasks; start the agent with the secret that it was made of"}
+
 // Handle registers functions that this node runs for others. It must be called
 // before Start.
 func (a *Agent) Handle(fs ...tasks.Registered) error {
@@ -105,7 +109,10 @@ func (a *Agent) mayMaster() error {
 	if err := a.running(); err != nil {
 		return err
 	}
-	if !a.cfg.has(membership.RoleMaster) {
+	switch {
+	case a.keys != nil && !a.keys.Submits():
+		return ErrWorkerToken
+	case !a.cfg.has(membership.RoleMaster):
 		return ErrNotMaster
 	}
 	return nil
