@@ -85,11 +85,31 @@ func startLocal(ctx context.Context, e *Env, o *localStart) (c *client.Client, l
 	}
 	if len(o.join) > 0 || o.settle > 0 || o.look {
 		if err := o.await(ctx, changed); err != nil {
+			if errors.Is(err, errNoMember) {
+				err = o.unanswered(ctx, a)
+			}
 			leave()
 			return nil, nil, err
 		}
 	}
 	return c, leave, nil
+}
+
+// errNoMember is that of await when nobody was found where to join.
+var errNoMember = errors.New("no member answered")
+
+// reasonTimeout bounds how long it may take to find out why no member answered.
+const reasonTimeout = time.Second
+
+// unanswered says where no member was found, and if it can be found out, why.
+func (o *localStart) unanswered(ctx context.Context, a *agent.Agent) error {
+	text := fmt.Sprintf("no agent runs here, and %v at %s within %s", errNoMember, strings.Join(o.join, ", "), shortDuration(o.wait))
+	ctx, cancel := context.WithTimeout(ctx, reasonTimeout)
+	defer cancel()
+	if _, err := a.Join(ctx, o.join...); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s: %s", text, strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	return errors.New(text + "; is one up there, and is its port 44201 (TCP and UDP) open?")
 }
 
 // await waits for the first other member, and then until the list is quiet.
@@ -102,8 +122,7 @@ func (o *localStart) await(ctx context.Context, changed <-chan struct{}) error {
 		if len(o.join) == 0 {
 			return nil // submit says better what is missing
 		}
-		return fmt.Errorf("no agent runs here, and no member answered at %s within %s; is one up there, and is its port 44201 (TCP and UDP) open?",
-			strings.Join(o.join, ", "), shortDuration(o.wait))
+		return errNoMember
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
