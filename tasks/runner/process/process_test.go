@@ -10,11 +10,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/runner/process"
@@ -133,6 +137,7 @@ func TestEndsAreToldApart(t *testing.T) {
 		"exit 126":      {Status: 126},
 		"exit 127":      {Status: 127},
 		"exit 255":      {Status: 255},
+		"exit 256":      {}, // a status has eight bits
 		"kill -KILL $$": {Signal: "SIGKILL"},
 		"kill -SEGV $$": {Signal: "SIGSEGV"},
 		"kill -PIPE $$": {Signal: "SIGPIPE"},
@@ -147,6 +152,29 @@ func TestEndsAreToldApart(t *testing.T) {
 				t.Errorf("started %v, finished %v", ex.Started, ex.Finished)
 			}
 		})
+	}
+}
+
+// Real-time signals, which have no names, included.
+func TestEverySignalIsNamed(t *testing.T) {
+	for n := syscall.Signal(1); n <= 64; n++ {
+		switch n {
+		case syscall.SIGCHLD, syscall.SIGCONT, syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGURG, syscall.SIGWINCH:
+			continue // these end nothing
+		case 32, 33:
+			continue // the C library's own
+		}
+		if runtime.GOOS != "linux" && n > 31 {
+			break
+		}
+		want := unix.SignalName(n)
+		if want == "" {
+			want = fmt.Sprintf("signal %d", int(n))
+		}
+		ex := mustRun(t, t.Context(), shell(t, fmt.Sprintf("ulimit -c 0; kill -%d $$; exit 9", int(n))))
+		if ex.Signal != want || ex.Status != 0 || ex.Stopped != 0 {
+			t.Errorf("kill -%d: Run = %+v, want signal %q", int(n), ex, want)
+		}
 	}
 }
 
