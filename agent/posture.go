@@ -56,7 +56,7 @@ func (a *Agent) openPosture() error {
 	if !a.keys.Submits() {
 		a.cfg.Roles = slices.DeleteFunc(slices.Clone(a.cfg.Roles), func(r membership.Role) bool { return r == membership.RoleMaster })
 		if len(a.cfg.Roles) == 0 {
-			return errors.New("a worker token cannot submit tasks; use the secret that it was made of")
+			return ErrWorkerToken
 		}
 	}
 	return nil

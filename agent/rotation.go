@@ -114,6 +114,7 @@ func (a *Agent) watchSecret() {
 		if !promote.IsZero() && time.Now().After(promote) {
 			promote = time.Time{}
 			a.keys.Promote()
+			a.cfg.Logger.Print("[INFO] agent: gossip is sealed with the new secret")
 		}
 		before := chain
 		chain = a.keys.Chain()

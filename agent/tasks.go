@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/scagent/scagent/agent/api"
+	"github.com/scagent/scagent/agent/secret"
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/master"
@@ -19,9 +20,10 @@ import (
 var ErrNotMaster error = &api.Error{Code: "not_master", Status: http.StatusConflict,
 	Message: "this agent has not the role master; start it with -role worker,master"}
 
-// ErrWorkerToken is returned by submissions to an agent with a worker token.
+// ErrWorkerToken is returned by submissions to an agent that proves itself with a
+// worker token, or with a certificate that says the same.
 var ErrWorkerToken error = &api.Error{Code: "worker_token", Status: http.StatusForbidden,
-	Message: "a worker token does not let this node submit tasks; start the agent with the secret that it was made of"}
+	Message: "a worker token, or a certificate of the unit " + secret.WorkerUnit + ", does not let this node submit tasks; start the agent with the whole secret, or with another certificate"}
 
 // Handle registers functions that this node runs for others. It must be called
 // before Start.
