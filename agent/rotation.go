@@ -49,7 +49,7 @@ func (a *Agent) loadSecret() (secret.Chain, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w; move it away if the one in %s is right", err, a.cfg.SecretFile)
 	case kept.Has(chain.Current()) && kept.Current().Full() == chain.Current().Full():
-		return kept, nil
+		return kept.Merge(chain), nil
 	}
 	return chain, nil
 }
@@ -68,6 +68,7 @@ func (a *Agent) watchSecret() {
 	)
 	defer tick.Stop()
 	replaced := func(c secret.Chain, from string) {
+		old := a.keys.Chain().Current()
 		ok, err := a.keys.Replace(c)
 		if err != nil {
 			a.cfg.Logger.Printf("[WARN] agent: a newer secret was not taken: from=%s err=%q", from, err)
@@ -75,22 +76,29 @@ func (a *Agent) watchSecret() {
 		if !ok {
 			return
 		}
-		a.cfg.Logger.Printf("[INFO] agent: the secret was replaced: from=%s old_until=%s", from, a.keys.History()[1].Until.Format(time.RFC3339))
 		a.keepSecret()
 		modified = a.secretModified()
-		promote = time.Now().Add(promoteAfter)
+		if a.keys.Chain().Current().Equal(old) {
+			a.cfg.Logger.Printf("[INFO] agent: replaced secrets were changed: from=%s", from)
+		} else {
+			a.cfg.Logger.Printf("[INFO] agent: the secret was replaced: from=%s old_until=%s", from, a.keys.History()[1].Until.Format(time.RFC3339))
+			promote = time.Now().Add(promoteAfter)
+		}
 		if err := a.pool.Broadcast([]byte{messageRotated}); err != nil {
 			a.cfg.Logger.Printf("[WARN] agent: the pool was not told of the new secret: err=%q", err)
 		}
 	}
 	for {
-		ask := false
 		select {
 		case <-a.ctx.Done():
 			return
-		case <-a.rotated:
-			ask = true
 		case <-tick.C:
+		}
+		ask := false
+		select {
+		case <-a.rotated: // no sooner than this, however often somebody says so
+			ask = true
+		default:
 		}
 		if m := a.secretModified(); m != modified {
 			modified = m

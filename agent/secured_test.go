@@ -1,7 +1,9 @@
 package agent_test
 
 import (
+	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -211,6 +213,121 @@ func TestWorkerTokenCannotReplaceTheSecret(t *testing.T) {
 			if err != nil || got.Current().Cluster() != right.Cluster() {
 				t.Errorf("n%d has %v, %v; want the secret that it was given", i, got, err)
 			}
+		}
+	})
+}
+
+// rotated replaces the secret in the i-th agent's file, as `scagent secret rotate`.
+func rotated(t *testing.T, path string, grace time.Duration) *secret.Secret {
+	t.Helper()
+	chain, err := secret.Load(path)
+	if err == nil {
+		chain, err = chain.Rotate(time.Now(), grace)
+	}
+	if err == nil {
+		err = chain.Save(path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return chain.Current()
+}
+
+// Who runs rotate on every host at once, by a tool, has a pool still, with one of the secrets.
+func TestRotationsAtOnceComeToOneSecret(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(30 * time.Second) }) // memberlist's probes that fail last longer than it
+		option, path := files(t, secret.New(), 4)
+		c := agenttest.New(t, 4, agenttest.Setup(withAdd), option)
+		c.WaitMembers(t)
+		for i := 1; i <= 3; i++ {
+			rotated(t, path(i), secret.Grace)
+		}
+		time.Sleep(3 * time.Minute)
+		first, err := secret.Load(path(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 1; i <= 4; i++ {
+			got, err := secret.Load(path(i))
+			if err != nil || got.Current().Cluster() != first.Current().Cluster() || len(got) != 4 {
+				t.Errorf("n%d has %d secrets, %v; want the same in force as n1, the two others and the old one", i, len(got), err)
+			}
+			if n := len(c.Agent(i).Members()); n != 4 {
+				t.Errorf("n%d sees %d members, want 4", i, n)
+			}
+		}
+		for _, m := range c.Agent(1).Members() {
+			if m.Status != membership.Alive {
+				t.Errorf("%s is %s", m.Name, m.Status)
+			}
+			if _, err := add.Call(t.Context(), c.Agent(2), tasks.On(m.Name), pair{1, 2}); err != nil {
+				t.Errorf("a call on %s: %v", m.Name, err)
+			}
+		}
+	})
+}
+
+// Without grace, who has only the old secret is out at once and cannot ask for the
+// new one; who is given the file is in.
+func TestRotationWithoutGraceShutsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(30 * time.Second) }) // memberlist's probes that fail last longer than it
+		option, path := files(t, secret.New())
+		c := agenttest.New(t, 3, agenttest.Setup(withAdd), option)
+		c.WaitMembers(t)
+		next := rotated(t, path(1), 0)
+		time.Sleep(time.Second)
+		b, err := os.ReadFile(path(1))
+		if err == nil {
+			err = os.WriteFile(path(2), b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		for i, want := range map[int]bool{1: true, 2: true, 3: false} {
+			got, err := secret.Load(path(i))
+			if err != nil || (got.Current().Cluster() == next.Cluster()) != want {
+				t.Errorf("n%d: it has the new secret: %t, %v; want %t", i, !want, err, want)
+			}
+		}
+		if _, err := add.Call(t.Context(), c.Agent(1), tasks.On("n2"), pair{1, 2}); err != nil {
+			t.Errorf("a call between those that have it: %v", err)
+		}
+		call := func(from int, on string) error {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			_, err := add.Call(ctx, c.Agent(from), tasks.On(on), pair{1, 2})
+			return err
+		}
+		if call(3, "n1") == nil || call(1, "n3") == nil {
+			t.Error("calls to or from who has the old secret are made")
+		}
+	})
+}
+
+// The end of a replaced secret can be brought forward by hand, in the file, and
+// stays so over a restart.
+func TestEndOfASecretIsBroughtForward(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := secret.New()
+		option, path := files(t, old)
+		c := agenttest.New(t, 1, agenttest.Setup(withAdd), option)
+		now := rotated(t, path(1), secret.Grace)
+		time.Sleep(20 * time.Second)
+		short := secret.Chain{{Secret: now}, {Secret: old, Until: time.Now().Add(time.Minute)}}
+		if err := short.Save(path(1)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute + 5*time.Second)
+		if err := (secret.Chain{{Secret: old}}).Save(path(2)); err != nil {
+			t.Fatal(err)
+		}
+		c.Add(t)
+		time.Sleep(30 * time.Second)
+		if n := len(c.Agent(2).Members()); n != 1 {
+			t.Errorf("with the old secret an agent sees %d members after its end, want itself alone", n)
 		}
 	})
 }

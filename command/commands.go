@@ -31,7 +31,7 @@ func commands() []entry {
 		{"data", func(e *Env) cli.Command { return &DataCommand{e} }},
 		{"join", func(e *Env) cli.Command { return &JoinCommand{e} }},
 		{"leave", func(e *Env) cli.Command { return &LeaveCommand{e} }},
-		{"secret", func(e *Env) cli.Command { return &SecretCommand{e} }},
+		{"secret", func(e *Env) cli.Command { return &SecretCommand{env: e} }},
 		{"info", func(e *Env) cli.Command { return &InfoCommand{e} }},
 		{"demo", func(e *Env) cli.Command { return &DemoCommand{e} }},
 		{"version", func(e *Env) cli.Command { return &VersionCommand{e} }},

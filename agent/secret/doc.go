@@ -43,7 +43,12 @@
 //
 // A Keyring takes the current secret and those still accepted. In TLS each side
 // shows a certificate that the other knows: a server finds it by the server name
-// in the greeting, which is that of the client's newest cluster id, a client by
-// the authorities that the server names. Gossip is sealed with the old key until
-// Promote.
+// in the greeting, which has the cluster ids of the secrets that the client takes, a
+// client by the authorities that the server names. Gossip is sealed with the key that
+// it was sealed with until Promote. Chain.Merge says what becomes of two secrets that
+// were made at once.
+//
+// Whoever has the secret that is replaced can ask for the new one as long as the
+// old one is taken, as a node that was away does. To shut somebody out there must be
+// no such time.
 package secret

@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -48,16 +50,65 @@ func (c Chain) Has(s *Secret) bool {
 	return false
 }
 
-// Rotate returns a chain with a new secret, to which the current one gave way
-// at now. Only who has the whole secret can make a new one.
-func (c Chain) Rotate(now time.Time) (Chain, error) {
+// Rotate returns a chain with a new secret, to which the current one gave way at
+// now; it is still taken for the time of grace, with which nodes that have only
+// that one find the new one by themselves. Without grace nobody does: who has the
+// old one is out until given the new file. Only who has the whole secret can make
+// a new one.
+func (c Chain) Rotate(now time.Time, grace time.Duration) (Chain, error) {
 	if !c.Current().Full() {
 		return nil, errors.New("this is a worker token; rotate where the whole secret is")
 	}
-	next := Chain{{Secret: New()}, {Secret: c[0].Secret, Until: now.Add(Grace)}}
-	next = append(next, c[1:]...)
+	next := Chain{{Secret: New()}, {Secret: c[0].Secret, Until: now.Add(grace)}}
+	for _, e := range c[1:] {
+		if grace == 0 && e.Until.After(now) {
+			e.Until = now
+		}
+		next = append(next, e)
+	}
 	return next[:min(len(next), maxLines)], nil
 }
+
+// Merge returns what c becomes when d is heard of, from whoever may say so: the
+// newer current secret of the two, and all that was replaced, each until the
+// earlier of the times that it has in both. Where each was made in place of a
+// common one, because two hosts made a new one at once, the one whose public id
+// is smaller stays in force, the other is taken for as long as the common one is,
+// and so all who hear of both come to the same. Chains without a common secret
+// have nothing to do with each other: c stays as it is.
+func (c Chain) Merge(d Chain) Chain {
+	common := slices.IndexFunc(c, func(e Entry) bool { return d.Has(e.Secret) })
+	if common < 0 {
+		return c
+	}
+	newer, older := c, d
+	switch {
+	case c.Has(d.Current()):
+	case d.Has(c.Current()), bytes.Compare(d.Current().cluster[:], c.Current().cluster[:]) < 0:
+		newer, older = d, c
+	}
+	merged := slices.Clone(newer)
+	for _, e := range older {
+		i := slices.IndexFunc(merged, func(m Entry) bool { return m.Secret.cluster == e.Secret.cluster })
+		switch {
+		case i < 0:
+			merged = append(merged, e)
+		case i > 0 && !e.Until.IsZero() && e.Until.Before(merged[i].Until):
+			merged[i].Until = e.Until
+		}
+	}
+	end := merged[slices.IndexFunc(merged, func(m Entry) bool { return m.Secret.cluster == c[common].Secret.cluster })].Until
+	for i := range merged[1:] {
+		if e := &merged[1+i]; e.Until.IsZero() { // the other of two that were made at once
+			e.Until = end
+		}
+	}
+	slices.SortStableFunc(merged[1:], func(a, b Entry) int { return b.Until.Compare(a.Until) })
+	return merged[:min(len(merged), maxLines)]
+}
+
+// Equal reports whether two chains say the same.
+func (c Chain) Equal(d Chain) bool { return bytes.Equal(c.Text(), d.Text()) }
 
 // Tokens returns the chain of the worker tokens.
 func (c Chain) Tokens() Chain {
@@ -180,7 +231,8 @@ func (c Chain) Save(path string) error {
 
 // Find returns the path of the secret: that of the flag -secret-file, that of
 // $SCAGENT_SECRET_FILE, or DefaultPath if there is such a file. Empty: there is
-// no secret. A file that was named must exist; Load says so.
+// no secret. A file that was named must exist, and whether there is one at
+// DefaultPath must be known: Load says so, rather than that an agent runs without.
 func Find(flag string, getenv func(string) string) string {
 	if flag != "" {
 		return flag
@@ -189,7 +241,7 @@ func Find(flag string, getenv func(string) string) string {
 		return path
 	}
 	path := DefaultPath(getenv)
-	if _, err := os.Lstat(path); path == "" || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+	if _, err := os.Lstat(path); path == "" || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return ""
 	}
 	return path

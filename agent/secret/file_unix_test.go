@@ -4,6 +4,7 @@ package secret
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -80,5 +81,49 @@ func TestAFIFOIsNoSecretAndNoTrap(t *testing.T) {
 	}
 	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("Load of a FIFO that nobody writes to = %v", err)
+	}
+}
+
+// A file that may be there and cannot be seen is no reason to run without a secret.
+func TestFindFailsClosed(t *testing.T) {
+	if os.Geteuid() == 0 {
+		// root's place is fixed, and root sees everything: be somebody else.
+		if os.Getenv("SCAGENT_TEST_FIND") == "" {
+			c := exec.Command("/proc/self/exe", "-test.run", "^TestFindFailsClosed$", "-test.v")
+			c.Env = append(os.Environ(), "SCAGENT_TEST_FIND=1", "TMPDIR=/tmp")
+			c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			c.Dir = "/"
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Fatalf("as nobody: %v\n%s", err, out)
+			}
+			return
+		}
+	}
+	dir := t.TempDir()
+	closed := filepath.Join(dir, "closed")
+	if err := os.MkdirAll(filepath.Join(closed, "scagent"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(closed, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Chmod(closed, 0o700) })
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for config, want := range map[string]string{closed: filepath.Join(closed, "scagent/secret"), dir: "", file: "", filepath.Join(dir, "none"): ""} {
+		got := Find("", func(name string) string {
+			if name == "XDG_CONFIG_HOME" {
+				return config
+			}
+			return ""
+		})
+		if got != want {
+			t.Errorf("with %s: Find = %q, want %q", config, got, want)
+		}
+		if _, err := Load(got); got != "" && (err == nil || !strings.Contains(err.Error(), "permission denied")) {
+			t.Errorf("Load(%s) = %v, want that permission is denied", got, err)
+		}
 	}
 }

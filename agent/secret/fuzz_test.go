@@ -52,7 +52,7 @@ func FuzzCheckRequest(f *testing.F) {
 	now := time.Unix(1_764_000_000, 0)
 	ring := &Keyring{key: ed25519.NewKeyFromSeed(make([]byte, 32)), now: func() time.Time { return now }}
 	good := fixed(1)
-	if err := ring.set(Chain{{Secret: good}, {Secret: fixed(2), Until: now.Add(time.Hour)}}, true); err != nil {
+	if err := ring.set(Chain{{Secret: good}, {Secret: fixed(2), Until: now.Add(time.Hour)}}, good); err != nil {
 		f.Fatal(err)
 	}
 	header := good.SignRequest("POST", "/a?b=c", []byte("body"), now)

@@ -30,13 +30,13 @@ type Keyring struct {
 
 // state is constant, but for what named remembers.
 type state struct {
-	all      Chain              // what has ended as well
-	chain    Chain              // what is taken
-	promoted bool               // gossip is sealed with the current key
-	certs    []*tls.Certificate // one for each entry of chain; with PKI, its only one
-	gossip   []GossipKey
-	beacon   [][]byte
-	named    sync.Map // certificates that name a host, by it: see certFor
+	all    Chain              // what has ended as well
+	chain  Chain              // what is taken
+	seal   *Secret            // whose key seals gossip; one of chain
+	certs  []*tls.Certificate // one for each entry of chain; with PKI, its only one
+	gossip []GossipKey
+	beacon [][]byte
+	named  sync.Map // certificates that name a host, by it: see certFor
 }
 
 // GossipKey seals gossip packets.
@@ -58,6 +58,9 @@ type Config struct {
 
 // NewKeyring returns the keyring of the node with the key.
 func NewKeyring(c Config) (*Keyring, error) {
+	if len(c.Chain) == 0 {
+		return nil, errors.New("the keyring has no secret")
+	}
 	k := &Keyring{key: c.Key, pki: c.PKI, hosts: c.Hosts, now: time.Now}
 	if k.pki != nil {
 		k.node = k.pki.node
@@ -67,16 +70,14 @@ func NewKeyring(c Config) (*Keyring, error) {
 			return nil, err
 		}
 	}
-	return k, k.set(c.Chain, true)
+	return k, k.set(c.Chain, c.Chain.Current())
 }
 
-// set replaces the chain.
-func (k *Keyring) set(c Chain, promoted bool) error {
-	if len(c) == 0 {
-		return errors.New("the keyring has no secret")
-	}
+// set replaces the chain. Gossip and beacons are sealed with the keys of seal, if
+// that is still taken.
+func (k *Keyring) set(c Chain, seal *Secret) error {
 	now := k.now()
-	st := &state{all: slices.Clone(c), promoted: promoted}
+	st := &state{all: slices.Clone(c), seal: seal}
 	for i, e := range c {
 		if i == 0 || !e.ended(now) {
 			st.chain = append(st.chain, e)
@@ -97,10 +98,12 @@ func (k *Keyring) set(c Chain, promoted bool) error {
 		st.gossip = append(st.gossip, GossipKey{e.Secret.tag, e.Secret.gossip})
 		st.beacon = append(st.beacon, e.Secret.discovery[:])
 	}
-	if !promoted && len(st.chain) > 1 {
-		st.gossip[0], st.gossip[1] = st.gossip[1], st.gossip[0]
-		st.beacon[0], st.beacon[1] = st.beacon[1], st.beacon[0]
+	i := slices.IndexFunc(st.chain, func(e Entry) bool { return e.Secret.cluster == seal.cluster })
+	if i < 0 {
+		i, st.seal = 0, st.chain.Current()
 	}
+	st.gossip[0], st.gossip[i] = st.gossip[i], st.gossip[0]
+	st.beacon[0], st.beacon[i] = st.beacon[i], st.beacon[0]
 	k.state.Store(st)
 	return nil
 }
@@ -115,7 +118,7 @@ func (k *Keyring) current() *state {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	st = k.state.Load()
-	if err := k.set(st.all, st.promoted); err != nil {
+	if err := k.set(st.all, st.seal); err != nil {
 		return st // issuing certificates does not fail the second time
 	}
 	return k.state.Load()
@@ -139,23 +142,28 @@ func (k *Keyring) Submits() bool {
 	return k.current().chain.Current().Full()
 }
 
-// Replace takes over a chain with a newer secret than the current one, and
-// reports whether it was one: it must list the current secret as replaced. Until
-// Promote, gossip is still sealed with the old key.
+// Replace takes over what a chain, from the file or another node, has that this
+// node has not: a newer secret, or an earlier end of one that was replaced; see
+// Chain.Merge. It reports whether that was anything. Until Promote, gossip is still
+// sealed with the key that it was sealed with.
 func (k *Keyring) Replace(c Chain) (bool, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	st := k.state.Load()
-	if len(c) == 0 || c[0].Secret.cluster == st.chain[0].Secret.cluster || !c.Has(st.chain[0].Secret) {
+	if len(c) == 0 {
 		return false, nil
 	}
-	if st.chain[0].Secret.Full() && !c[0].Secret.Full() {
-		return false, errors.New("the new secret is a worker token, the one in force is not")
-	}
-	if !st.chain[0].Secret.Full() {
+	if !st.all.Current().Full() {
 		c = c.Tokens()
 	}
-	return true, k.set(c, false)
+	merged := st.all.Merge(c)
+	switch {
+	case merged.Equal(st.all):
+		return false, nil
+	case st.all.Current().Full() && slices.ContainsFunc(merged, func(e Entry) bool { return !e.Secret.Full() }):
+		return false, errors.New("the new secret is a worker token, the one in force is not")
+	}
+	return true, k.set(merged, st.seal)
 }
 
 // Promote seals gossip with the current key from now on. It is called when the
@@ -163,8 +171,8 @@ func (k *Keyring) Replace(c Chain) (bool, error) {
 func (k *Keyring) Promote() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if st := k.state.Load(); !st.promoted {
-		_ = k.set(st.all, true) // these certificates were issued before
+	if st := k.state.Load(); st.seal.cluster != st.chain.Current().cluster {
+		_ = k.set(st.all, st.chain.Current()) // these certificates were issued before
 	}
 }
 
@@ -174,9 +182,18 @@ func (k *Keyring) GossipKeys() []GossipKey { return k.current().gossip }
 // BeaconKeys returns the keys of beacons: the first seals, any opens.
 func (k *Keyring) BeaconKeys() [][]byte { return k.current().beacon }
 
-// serverName is what a client greets with, by which the server finds the
-// certificate to show.
-func (s *Secret) serverName() string { return s.Cluster() + ".scagent" }
+// maxGreeted is how many secrets a client names. A DNS name has 253 characters.
+const maxGreeted = 6
+
+// serverName is what a client greets with: the public ids of the secrets that it
+// takes, by which the server finds a certificate to show that the client knows.
+func (c Chain) serverName() string {
+	var b strings.Builder
+	for _, e := range c[:min(len(c), maxGreeted)] {
+		b.WriteString(e.Secret.Cluster() + ".")
+	}
+	return b.String() + "scagent"
+}
 
 // base is what both sides' configurations have in common.
 func base() *tls.Config {
@@ -216,14 +233,15 @@ func (k *Keyring) Server(protocols ...string) *tls.Config {
 	return outer
 }
 
-// certFor returns the certificate to show: that of the secret that the client
-// named, else that of the current one. Programs such as curl compare it with what
+// certFor returns the certificate to show: that of the newest secret that the
+// client named, else that of the current one. Programs such as curl compare it with what
 // they call the node, so for them it says that: the name that they asked for, if it
 // is one of this node's; where they asked for an address, which TLS does not tell,
 // the address that they have reached and those of Config.Hosts.
 func (k *Keyring) certFor(st *state, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	named := strings.Split(strings.ToLower(hello.ServerName), ".")
 	for i, e := range st.chain {
-		if strings.EqualFold(hello.ServerName, e.Secret.serverName()) {
+		if slices.Contains(named, e.Secret.Cluster()) {
 			return st.certs[i], nil
 		}
 	}
@@ -276,10 +294,7 @@ func (k *Keyring) Client(protocol, node string) *tls.Config {
 	st := k.current()
 	c := base()
 	c.NextProtos = []string{protocol}
-	c.ServerName = st.chain.Current().serverName()
-	if !st.promoted && len(st.chain) > 1 {
-		c.ServerName = st.chain[1].Secret.serverName()
-	}
+	c.ServerName = st.chain.serverName()
 	c.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		if k.pki != nil {
 			return st.certs[0], nil

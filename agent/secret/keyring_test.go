@@ -197,7 +197,7 @@ func TestStrangersInTLS(t *testing.T) {
 // A secret that ends takes connections made under it along: PeerOf refuses them.
 func TestSecretsEnd(t *testing.T) {
 	old := New()
-	c, err := Chain{{Secret: old}}.Rotate(time.Now())
+	c, err := Chain{{Secret: old}}.Rotate(time.Now(), Grace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestSecretsEnd(t *testing.T) {
 
 func TestReplaceAndPromote(t *testing.T) {
 	old := New()
-	c, _ := Chain{{Secret: old}}.Rotate(time.Now())
+	c, _ := Chain{{Secret: old}}.Rotate(time.Now(), Grace)
 	for _, k := range []*Keyring{ring(t, old), ring(t, old.Token())} {
 		if ok, err := k.Replace(Chain{{Secret: New()}}); ok || err != nil {
 			t.Errorf("a chain that does not know ours was taken: %t, %v", ok, err)
@@ -410,7 +410,7 @@ func TestRootVerifiesNodes(t *testing.T) {
 func TestCertificatesTellNoNames(t *testing.T) {
 	s := New()
 	k := ring(t, s)
-	for _, name := range []string{"", "n2", "n1.example", s.serverName(), New().serverName()} {
+	for _, name := range []string{"", "n2", "n1.example", Chain{{Secret: s}}.serverName(), Chain{{Secret: New()}}.serverName()} {
 		for _, protocol := range []string{"http/1.1", "sc-link/1"} {
 			var seen *x509.Certificate
 			_, _, _ = shake(t, k.Server("http/1.1", "sc-link/1"), &tls.Config{InsecureSkipVerify: true, ServerName: name, NextProtos: []string{protocol},

@@ -93,7 +93,7 @@ func TestTextsThatAreNone(t *testing.T) {
 func TestFilesRoundTrip(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "deep", "secret")
 	now := time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
-	c, err := Chain{{Secret: New()}}.Rotate(now)
+	c, err := Chain{{Secret: New()}}.Rotate(now, Grace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestFind(t *testing.T) {
 }
 
 func TestRotationNeedsTheWholeSecret(t *testing.T) {
-	if _, err := (Chain{{Secret: New().Token()}}).Rotate(time.Now()); err == nil {
+	if _, err := (Chain{{Secret: New().Token()}}).Rotate(time.Now(), Grace); err == nil {
 		t.Error("a worker token was rotated")
 	}
 }
@@ -211,4 +211,39 @@ func FuzzParseChain(f *testing.F) {
 			t.Errorf("ParseChain(Text()) = %v, %v; want %v", again, err, c)
 		}
 	})
+}
+
+func TestMerge(t *testing.T) {
+	now := time.Date(2026, 11, 25, 9, 0, 0, 0, time.UTC)
+	early, late := now.Add(time.Hour), now.Add(24*time.Hour)
+	old, a, b, other := fixed(1), fixed(2), fixed(3), fixed(4)
+	if bytes.Compare(a.cluster[:], b.cluster[:]) > 0 {
+		a, b = b, a
+	}
+	cur := func(s *Secret, more ...Entry) Chain { return append(Chain{{Secret: s}}, more...) }
+	was := func(s *Secret, until time.Time) Entry { return Entry{s, until} }
+	for _, c := range []struct {
+		name       string
+		x, y, want Chain
+		oneSided   bool
+	}{
+		{"the same", cur(a, was(old, late)), cur(a, was(old, late)), cur(a, was(old, late)), false},
+		{"a newer one", cur(old), cur(a, was(old, late)), cur(a, was(old, late)), false},
+		{"two newer ones", cur(old), cur(b, was(a, late), was(old, early)), cur(b, was(a, late), was(old, early)), false},
+		{"an end brought forward", cur(a, was(old, late)), cur(a, was(old, early)), cur(a, was(old, early)), false},
+		{"a newer one and an end brought forward", cur(a, was(old, early)), cur(b, was(a, late), was(old, late)), cur(b, was(a, late), was(old, early)), false},
+		{"two made at once", cur(a, was(old, late)), cur(b, was(old, late)), cur(a, was(old, late), was(b, late)), false},
+		{"two made at once, with other ends", cur(a, was(old, late)), cur(b, was(old, early)), cur(a, was(old, early), was(b, early)), false},
+		{"nothing in common", cur(a, was(old, late)), cur(other), cur(a, was(old, late)), true},
+	} {
+		if got := c.x.Merge(c.y); !got.Equal(c.want) {
+			t.Errorf("%s: %s, want %s", c.name, got.Text(), c.want.Text())
+		}
+		if got := c.y.Merge(c.x); !got.Equal(c.want) && !c.oneSided {
+			t.Errorf("%s, the other way: %s, want %s", c.name, got.Text(), c.want.Text())
+		}
+		if got := c.want.Merge(c.y); !got.Equal(c.want) {
+			t.Errorf("%s, once more: %s, want %s", c.name, got.Text(), c.want.Text())
+		}
+	}
 }
