@@ -2,6 +2,8 @@ package agent_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -36,16 +38,20 @@ func ran(t *testing.T, c *agenttest.Cluster, task tasks.Task, target tasks.Targe
 }
 
 func TestPolicyRefusesWithACodeAndASentence(t *testing.T) {
+	work := t.TempDir()
+	if err := os.Symlink("/", filepath.Join(work, "up")); err != nil {
+		t.Fatal(err)
+	}
 	c := agenttest.New(t, 2, withPolicy(policy.Policy{
 		Kinds: []tasks.Kind{tasks.File, tasks.Git},
 		Git:   policy.Git{Schemes: []string{"https", "file"}, Hosts: []string{"git.example.org", "*.example.com"}},
 		Env:   policy.Env{Refuse: []string{"LD_*"}},
-		Dirs:  []string{"/srv/work"},
+		Dirs:  []string{work},
 	}))
 	c.WaitMembers(t)
 	script := tasks.Task{Kind: tasks.File, Name: "x.sh", Content: &tasks.Content{Inline: []byte("echo ran\n")}}
-	env, dir := script, script
-	env.Env, dir.Dir = map[string]string{"LD_PRELOAD": "/x.so"}, "/tmp"
+	env, dir, good, link := script, script, script, script
+	env.Env, dir.Dir, good.Dir, link.Dir = map[string]string{"LD_PRELOAD": "/x.so"}, "/tmp", work, work+"/up"
 	git := func(url string) tasks.Task {
 		return tasks.Task{Kind: tasks.Git, URL: url, Argv: []string{"true"}}
 	}
@@ -57,6 +63,8 @@ func TestPolicyRefusesWithACodeAndASentence(t *testing.T) {
 		{"what is allowed", script, ""},
 		{"variable", env, "env_not_allowed: this worker lets no task set the variable \"LD_PRELOAD\""},
 		{"directory", dir, "dir_not_allowed: this worker runs nothing in \"/tmp\""},
+		{"directory that is allowed", good, ""},
+		{"directory through a link", link, "dir_not_allowed: "},
 		{"scheme", git("http://git.example.org/x"), "git_scheme_not_allowed: "},
 		{"host", git("https://example.com/x"), "git_host_not_allowed: "},
 		{"host that ends alike", git("https://badexample.com/x"), "git_host_not_allowed: "},

@@ -96,12 +96,16 @@ func (a *Agent) reach() (netip.AddrPort, error) {
 }
 
 // checkSeeds refuses, in the open posture, addresses to join at that can be seen
-// to be elsewhere. Of names that is seen when they are dialled.
+// to be elsewhere, and with a secret trackers that are not asked over TLS. Of names
+// it is seen when they are dialled.
 func (a *Agent) checkSeeds(addrs []string) error {
-	if a.neighbours == nil {
-		return nil
-	}
 	for _, s := range addrs {
+		if a.keys != nil && strings.HasPrefix(strings.ToLower(s), "http://") {
+			return fmt.Errorf("join %s: with a secret, what a tracker is told must not travel in clear; use https", s)
+		}
+		if a.neighbours == nil {
+			continue
+		}
 		host := s
 		if h, _, err := net.SplitHostPort(s); err == nil {
 			host = h

@@ -24,6 +24,8 @@ func (a *Agent) openRunAs() error {
 	}
 	u, err := process.LookupUser(name)
 	switch {
+	case err != nil && a.cfg.Policy.RunAs == "":
+		return fmt.Errorf("an agent of root without a secret runs tasks as %s, but %w; name another user with -run-as", nobody, err)
 	case err != nil:
 		return fmt.Errorf("-run-as: %w", err)
 	case int(u.UID) == os.Geteuid():
@@ -32,19 +34,19 @@ func (a *Agent) openRunAs() error {
 		return fmt.Errorf("-run-as %s: only an agent of root can run tasks as another user", name)
 	}
 	a.runAs = u
-	return passable(a.home.StateDir, u.Name)
+	return passable(a.home.StateDir, u)
 }
 
-// passable reports why others could not reach what is below dir.
-func passable(dir, who string) error {
+// passable reports why a user could not reach what is below dir.
+func passable(dir string, u *process.User) error {
 	for {
 		st, err := os.Stat(dir)
 		if err != nil {
 			return err
 		}
-		if st.Mode()&0o001 == 0 {
+		if !u.MayPass(st) {
 			return fmt.Errorf("tasks run as user %s, who cannot pass through %s to the work directories; "+
-				"run: chmod o+x %s, or choose another place with -state-dir, or another user with -run-as", who, dir, dir)
+				"run: chmod o+x %s, or choose another place with -state-dir, or another user with -run-as", u.Name, dir, dir)
 		}
 		up := filepath.Dir(dir)
 		if up == dir {

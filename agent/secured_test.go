@@ -67,6 +67,21 @@ func TestSecuredPool(t *testing.T) {
 	})
 }
 
+func TestASecuredAgentTellsTrackersNothingInClear(t *testing.T) {
+	option, _ := files(t, secret.New())
+	cfg := agent.DefaultConfig()
+	cfg.Temporary, cfg.Multicast, cfg.Bind, cfg.Join = true, false, "127.0.0.1:0", []string{"HTTP://127.0.0.1:1"}
+	option(1, &cfg)
+	a, err := agent.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "use https") {
+		t.Errorf("Start = %v, want that it is to be https", err)
+		a.Close()
+	}
+}
+
 // Nobody of another secret, or of none, gets to see or be seen.
 func TestStrangersStayOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -112,7 +112,7 @@ func (a *Agent) openTasks() error {
 		wc := worker.DefaultConfig()
 		wc.Name, wc.Slots, wc.Lease, wc.Logger = a.name, a.cfg.Slots, a.cfg.Lease, a.cfg.Logger
 		wc.Runners = runners
-		wc.Check, wc.MaxRun = a.cfg.Policy.Check, a.cfg.Policy.Limits.Wall()
+		wc.Check, wc.CheckDir, wc.MaxRun = a.cfg.Policy.Check, a.cfg.Policy.CheckDir, a.cfg.Policy.Limits.Wall()
 		wc.Open, wc.Keep, wc.Release = a.openContent, a.keep, a.release
 		wc.Busy = func(slots int) { a.pool.SetBusy(slots) }
 		if a.worker, err = worker.New(wc); err != nil {

@@ -194,7 +194,7 @@ func Load(path string) (Chain, error) {
 		return nil, fmt.Errorf("secret file %s is not a regular file", path)
 	}
 	if err := checkMode(path, st); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("secret file %w", err)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 	if err != nil {

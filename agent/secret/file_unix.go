@@ -15,10 +15,10 @@ const nonBlock = syscall.O_NONBLOCK
 // checkMode refuses a file that others can read or write, or that is another's.
 func checkMode(path string, st fs.FileInfo) error {
 	if st.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("secret file %s has mode %04o: others than its owner can get at it; run: chmod 600 %s", path, st.Mode().Perm(), path)
+		return fmt.Errorf("%s has mode %04o: others than its owner can get at it; run: chmod 600 %s", path, st.Mode().Perm(), path)
 	}
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok && int(sys.Uid) != os.Geteuid() && sys.Uid != 0 && os.Geteuid() != 0 {
-		return fmt.Errorf("secret file %s belongs to another user", path)
+		return fmt.Errorf("%s belongs to another user", path)
 	}
 	return nil
 }

@@ -183,7 +183,8 @@ func (p *Policy) Validate() error {
 // Allows reports whether tasks of the kind are run.
 func (p *Policy) Allows(k tasks.Kind) bool { return len(p.Kinds) == 0 || slices.Contains(p.Kinds, k) }
 
-// Check says why the task is not run here, as a *Refusal; nil: it may run.
+// Check says why the task is not run here, as a *Refusal; nil: it may run, if
+// CheckDir has nothing against it. It waits for nothing.
 func (p *Policy) Check(t *tasks.Task) error {
 	if !p.Allows(t.Kind) {
 		return &Refusal{KindNotAllowed, fmt.Sprintf("this worker runs no tasks of kind %s", t.Kind)}
@@ -193,10 +194,32 @@ func (p *Policy) Check(t *tasks.Task) error {
 			return &Refusal{EnvNotAllowed, fmt.Sprintf("this worker lets no task set the variable %.80q", name)}
 		}
 	}
-	if t.Dir != "" && len(p.Dirs) > 0 && !slices.ContainsFunc(p.Dirs, func(d string) bool { return within(d, t.Dir) }) {
-		return &Refusal{DirNotAllowed, fmt.Sprintf("this worker runs nothing in %.200q, only in %s and below", t.Dir, strings.Join(p.Dirs, ", "))}
+	return p.checkDir(t.Dir, filepath.Clean)
+}
+
+// CheckDir is the part of Check that looks at the directory itself, which can take
+// as long as a file system does: links must not lead out of what is allowed. It is
+// for keeping order: who may run things here can put a link in place afterwards.
+func (p *Policy) CheckDir(t *tasks.Task) error {
+	return p.checkDir(t.Dir, func(path string) string {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			return real
+		}
+		return filepath.Clean(path)
+	})
+}
+
+func (p *Policy) checkDir(dir string, resolve func(string) string) error {
+	if dir == "" || len(p.Dirs) == 0 {
+		return nil
 	}
-	return nil
+	for _, d := range p.Dirs {
+		rel, err := filepath.Rel(resolve(d), resolve(dir))
+		if err == nil && (rel == "." || filepath.IsLocal(rel)) {
+			return nil
+		}
+	}
+	return &Refusal{DirNotAllowed, fmt.Sprintf("this worker runs nothing in %.200q, only in %s and below", dir, strings.Join(p.Dirs, ", "))}
 }
 
 func matches(names []string, name string) bool {
@@ -204,17 +227,4 @@ func matches(names []string, name string) bool {
 		prefix, all := strings.CutSuffix(n, "*")
 		return n == name || all && strings.HasPrefix(name, prefix)
 	})
-}
-
-// within reports whether path is dir or below, links resolved as far as they are
-// there.
-func within(dir, path string) bool {
-	resolve := func(p string) string {
-		if real, err := filepath.EvalSymlinks(p); err == nil {
-			return real
-		}
-		return filepath.Clean(p)
-	}
-	rel, err := filepath.Rel(resolve(dir), resolve(path))
-	return err == nil && (rel == "." || filepath.IsLocal(rel))
 }

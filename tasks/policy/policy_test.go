@@ -88,6 +88,9 @@ func TestCheck(t *testing.T) {
 		{"through a link", at(in + "/link"), DirNotAllowed},
 	} {
 		err := p.Check(&c.task)
+		if err == nil {
+			err = p.CheckDir(&c.task)
+		}
 		var r *Refusal
 		if (c.want == "") != (err == nil) || err != nil && (!errors.As(err, &r) || r.Code != c.want || !strings.HasPrefix(err.Error(), c.want+": ")) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)

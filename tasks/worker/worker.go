@@ -27,8 +27,9 @@ type Config struct {
 	Runners map[tasks.Kind]Runner
 
 	// Check says why this worker does not run a task, in words that begin with a
-	// stable code; see package policy. Default: it runs all.
-	Check func(*tasks.Task) error
+	// stable code; see package policy. It must not block. CheckDir is the same, asked
+	// when the attempt has its slot, and may take its time. Default: it runs all.
+	Check, CheckDir func(*tasks.Task) error
 	// MaxRun bounds an attempt's run, whatever its master asks; 0 is no bound.
 	MaxRun time.Duration
 
@@ -62,6 +63,7 @@ func DefaultConfig() Config {
 		Lease:       3 * time.Second,
 		KeepOutcome: 10 * time.Minute,
 		Check:       func(*tasks.Task) error { return nil },
+		CheckDir:    func(*tasks.Task) error { return nil },
 		Release:     func(*tasks.Content) {},
 		Busy:        func(int) {},
 		Logger:      log.New(io.Discard, "", 0),
@@ -337,6 +339,9 @@ func (w *Worker) runKind(ctx context.Context, a *attempt) (o tasks.Outcome) {
 		}
 		defer in.Close()
 		at.Stdin = in
+	}
+	if err := w.cfg.CheckDir(&a.task); err != nil {
+		return tasks.Outcome{Code: tasks.Refused, Text: err.Error()}
 	}
 	defer func() {
 		if r := recover(); r != nil {
