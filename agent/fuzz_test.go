@@ -22,14 +22,13 @@ func FuzzMessage(f *testing.F) {
 	f.Add([]byte{2})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounds.Input(t, b)
-		bounds.Check(t, func() {
-			meant := a.OnMessage(slices.Clone(b))
-			if want := len(b) >= 33 && b[0] == agent.MessageAnnounce && (len(b)-33)%5 == 0; meant != want {
-				t.Errorf("OnMessage(%x) means something: %v, want %v", b, meant, want)
-			}
-			if !a.Ready() {
-				t.Error("the agent is not up any more")
-			}
-		})
+		defer bounds.Check(t)()
+		meant := a.OnMessage(slices.Clone(b))
+		if want := len(b) >= 33 && b[0] == agent.MessageAnnounce && (len(b)-33)%5 == 0; meant != want {
+			t.Errorf("OnMessage(%x) means something: %v, want %v", b, meant, want)
+		}
+		if !a.Ready() {
+			t.Error("the agent is not up any more")
+		}
 	})
 }

@@ -34,18 +34,17 @@ func FuzzClean(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		bounds.Input(t, s)
-		bounds.Check(t, func() {
-			c := clean(s)
-			if !utf8.ValidString(c) || strings.ContainsFunc(c, func(r rune) bool { return !unicode.IsPrint(r) }) {
-				t.Errorf("clean(%q) = %q", s, c)
-			}
-			if again := clean(c); again != c {
-				t.Errorf("clean(%q) = %q, and that cleaned %q", s, c, again)
-			}
-			if n := len([]rune(shorten(s, 5))); n > 6 {
-				t.Errorf("shorten(%q, 5) has %d letters", s, n)
-			}
-		})
+		defer bounds.Check(t)()
+		c := clean(s)
+		if !utf8.ValidString(c) || strings.ContainsFunc(c, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("clean(%q) = %q", s, c)
+		}
+		if again := clean(c); again != c {
+			t.Errorf("clean(%q) = %q, and that cleaned %q", s, c, again)
+		}
+		if n := len([]rune(shorten(s, 5))); n > 6 {
+			t.Errorf("shorten(%q, 5) has %d letters", s, n)
+		}
 	})
 }
 
@@ -61,34 +60,33 @@ func FuzzData(f *testing.F) {
 		if strings.HasPrefix(first, "@") && first != "@/dev/null" || strings.HasPrefix(second, "@") {
 			t.Skip("a file")
 		}
-		bounds.Check(t, func() {
-			d := &dataValue{}
-			for _, s := range []string{first, second} {
-				before := bytes.Clone(d.raw)
-				if err := d.apply([]string{s}); err != nil {
-					checkMessage(t, s, err)
-					if !bytes.Equal(before, d.raw) {
-						t.Errorf("%q was refused (%v), and made of %s %s", s, err, before, d.raw)
-					}
-					continue
+		defer bounds.Check(t)()
+		d := &dataValue{}
+		for _, s := range []string{first, second} {
+			before := bytes.Clone(d.raw)
+			if err := d.apply([]string{s}); err != nil {
+				checkMessage(t, s, err)
+				if !bytes.Equal(before, d.raw) {
+					t.Errorf("%q was refused (%v), and made of %s %s", s, err, before, d.raw)
 				}
-				if !json.Valid(d.raw) {
-					t.Errorf("%q makes %q", s, d.raw)
-				}
-				key, value, ok := strings.Cut(s, "=")
-				if !ok || json.Valid([]byte(s)) || !utf8.ValidString(s) {
-					continue
-				}
-				var object map[string]json.RawMessage
-				if err := json.Unmarshal(d.raw, &object); err != nil || object[key] == nil {
-					t.Errorf("%q: %q is not in %s", s, key, d.raw)
-				}
-				var text string
-				if json.Unmarshal(object[key], &text) == nil && !json.Valid([]byte(value)) && text != value {
-					t.Errorf("%q makes %q of %q", s, text, value)
-				}
+				continue
 			}
-		})
+			if !json.Valid(d.raw) {
+				t.Errorf("%q makes %q", s, d.raw)
+			}
+			key, value, ok := strings.Cut(s, "=")
+			if !ok || json.Valid([]byte(s)) || !utf8.ValidString(s) {
+				continue
+			}
+			var object map[string]json.RawMessage
+			if err := json.Unmarshal(d.raw, &object); err != nil || object[key] == nil {
+				t.Errorf("%q: %q is not in %s", s, key, d.raw)
+			}
+			var text string
+			if json.Unmarshal(object[key], &text) == nil && !json.Valid([]byte(value)) && text != value {
+				t.Errorf("%q makes %q of %q", s, text, value)
+			}
+		}
 	})
 }
 
@@ -110,16 +108,15 @@ func FuzzConfig(f *testing.F) {
 		if err := os.WriteFile(file, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		bounds.Check(t, func() {
-			o, err := parseAgent([]string{"-config", file}, func(string) string { return "" })
-			if err != nil {
-				checkMessage(t, string(b), err)
-				return
-			}
-			if !json.Valid(b) || o.slots < 0 || o.lease < 0 || o.drainTimeout < 0 || len(o.data.raw) > 0 && !json.Valid(o.data.raw) {
-				t.Errorf("%q makes %+v", b, o)
-			}
-		})
+		defer bounds.Check(t)()
+		o, err := parseAgent([]string{"-config", file}, func(string) string { return "" })
+		if err != nil {
+			checkMessage(t, string(b), err)
+			return
+		}
+		if !json.Valid(b) || o.slots < 0 || o.lease < 0 || o.drainTimeout < 0 || len(o.data.raw) > 0 && !json.Valid(o.data.raw) {
+			t.Errorf("%q makes %+v", b, o)
+		}
 	})
 }
 
@@ -136,21 +133,20 @@ func FuzzAgentFlags(f *testing.F) {
 		if strings.Contains(args+name+value, "@") || strings.Contains(strings.ToLower(args+name), "config") {
 			t.Skip("a file")
 		}
-		bounds.Check(t, func() {
-			o, err := parseAgent(strings.Split(args, "\n"), func(k string) string {
-				if k == name {
-					return value
-				}
-				return ""
-			})
-			if err != nil {
-				checkMessage(t, args, err)
-				return
+		defer bounds.Check(t)()
+		o, err := parseAgent(strings.Split(args, "\n"), func(k string) string {
+			if k == name {
+				return value
 			}
-			if o.slots < 0 || o.lease < 0 || len(o.data.raw) > 0 && !json.Valid(o.data.raw) {
-				t.Errorf("%q makes %+v", args, o)
-			}
+			return ""
 		})
+		if err != nil {
+			checkMessage(t, args, err)
+			return
+		}
+		if o.slots < 0 || o.lease < 0 || len(o.data.raw) > 0 && !json.Valid(o.data.raw) {
+			t.Errorf("%q makes %+v", args, o)
+		}
 	})
 }
 
@@ -168,35 +164,34 @@ func FuzzSubmitFlags(f *testing.F) {
 		if strings.ContainsAny(args, "@/") && (strings.Contains(args, "-in") || strings.Contains(args, "-js") || strings.Contains(args, "-file") || strings.Contains(args, "-task")) {
 			t.Skip("a file of this host, perhaps")
 		}
-		bounds.Check(t, func() {
-			o, err := parseSubmit(strings.Split(args, "\n"))
-			if err != nil {
-				checkMessage(t, args, err)
-				return
+		defer bounds.Check(t)()
+		o, err := parseSubmit(strings.Split(args, "\n"))
+		if err != nil {
+			checkMessage(t, args, err)
+			return
+		}
+		if err := o.target.Validate(); err != nil {
+			t.Errorf("%q: %v", args, err)
+		}
+		if err := o.options.Validate(); err != nil {
+			t.Errorf("%q: %v", args, err)
+		}
+		for _, in := range o.inputs {
+			if err := tasks.CheckName(in.name); err != nil || in.path == "" {
+				t.Errorf("%q: input %+v, %v", args, in, err)
 			}
-			if err := o.target.Validate(); err != nil {
-				t.Errorf("%q: %v", args, err)
-			}
-			if err := o.options.Validate(); err != nil {
-				t.Errorf("%q: %v", args, err)
-			}
-			for _, in := range o.inputs {
-				if err := tasks.CheckName(in.name); err != nil || in.path == "" {
-					t.Errorf("%q: input %+v, %v", args, in, err)
-				}
-			}
-			p := &packer{}
-			r, err := o.request(strings.NewReader("{}"), p)
-			if err != nil {
-				checkMessage(t, args, err)
-				return
-			}
-			b, err := json.Marshal(r)
-			var back api.SubmitRequest
-			if err != nil || json.Unmarshal(b, &back) != nil {
-				t.Errorf("%q: the request is %s, %v", args, b, err)
-			}
-		})
+		}
+		p := &packer{}
+		r, err := o.request(strings.NewReader("{}"), p)
+		if err != nil {
+			checkMessage(t, args, err)
+			return
+		}
+		b, err := json.Marshal(r)
+		var back api.SubmitRequest
+		if err != nil || json.Unmarshal(b, &back) != nil {
+			t.Errorf("%q: the request is %s, %v", args, b, err)
+		}
 	})
 }
 
@@ -210,21 +205,20 @@ func FuzzMembersFlags(f *testing.F) {
 	f.Fuzz(func(t *testing.T, args string, data []byte) {
 		bounds.Input(t, args)
 		bounds.Input(t, data)
-		bounds.Check(t, func() {
-			o, err := parseMembers(strings.Split(args, "\n"))
-			if err != nil {
-				checkMessage(t, args, err)
-				return
-			}
-			all := []api.Member{{Name: "n", Roles: []string{"worker"}, Status: "alive", Data: data, Facts: data}}
-			picked := o.pick(all)
-			if len(picked) > len(all) {
-				t.Errorf("%q of %d members leaves %d", args, len(all), len(picked))
-			}
-			if text := formatMembers(picked); strings.Count(text, "\n") != 1+len(picked) || !utf8.ValidString(text) || strings.Contains(text, "\x1b") {
-				t.Errorf("%q of %q prints %q", args, data, text)
-			}
-		})
+		defer bounds.Check(t)()
+		o, err := parseMembers(strings.Split(args, "\n"))
+		if err != nil {
+			checkMessage(t, args, err)
+			return
+		}
+		all := []api.Member{{Name: "n", Roles: []string{"worker"}, Status: "alive", Data: data, Facts: data}}
+		picked := o.pick(all)
+		if len(picked) > len(all) {
+			t.Errorf("%q of %d members leaves %d", args, len(all), len(picked))
+		}
+		if text := formatMembers(picked); strings.Count(text, "\n") != 1+len(picked) || !utf8.ValidString(text) || strings.Contains(text, "\x1b") {
+			t.Errorf("%q of %q prints %q", args, data, text)
+		}
 	})
 }
 
@@ -245,14 +239,13 @@ func FuzzTaskFile(f *testing.F) {
 		if err := os.WriteFile(file, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		bounds.Check(t, func() {
-			var r api.SubmitRequest
-			if err := readTaskFile(file, nil, &packer{}, &r); err != nil {
-				checkMessage(t, string(b), err)
-			} else if !json.Valid(b) {
-				t.Errorf("%q was accepted", b)
-			}
-		})
+		defer bounds.Check(t)()
+		var r api.SubmitRequest
+		if err := readTaskFile(file, nil, &packer{}, &r); err != nil {
+			checkMessage(t, string(b), err)
+		} else if !json.Valid(b) {
+			t.Errorf("%q was accepted", b)
+		}
 	})
 }
 
@@ -285,29 +278,28 @@ func FuzzOutputs(f *testing.F) {
 		if name != "" {
 			sub = newLabels(&api.Submitted{}).dir(&api.StreamEvent{Worker: name, WorkerID: "abcdefghijklmnopqrstuvwxyz"})
 		}
-		bounds.Check(t, func() {
-			w := &fileWriter{client: &client.Client{}, dir: dir}
-			if err := w.write(t.Context(), sub, files); err != nil {
-				checkMessage(t, text, err)
-			}
-			entries, err := os.ReadDir(base)
-			inOther, err2 := os.ReadDir(other)
-			if err != nil || err2 != nil || len(entries) > 2 || len(inOther) > 0 {
-				t.Errorf("%q wrote to %v, %v, %v %v", text, entries, inOther, err, err2)
-			}
-			filepath.WalkDir(dir, func(p string, e os.DirEntry, err error) error {
-				if err != nil {
-					return nil
-				}
-				if to, err := filepath.EvalSymlinks(p); err == nil && to != dir && !strings.HasPrefix(to, dir+"/") {
-					t.Errorf("%s leads to %s", p, to)
-				}
+		defer bounds.Check(t)()
+		w := &fileWriter{client: &client.Client{}, dir: dir}
+		if err := w.write(t.Context(), sub, files); err != nil {
+			checkMessage(t, text, err)
+		}
+		entries, err := os.ReadDir(base)
+		inOther, err2 := os.ReadDir(other)
+		if err != nil || err2 != nil || len(entries) > 2 || len(inOther) > 0 {
+			t.Errorf("%q wrote to %v, %v, %v %v", text, entries, inOther, err, err2)
+		}
+		filepath.WalkDir(dir, func(p string, e os.DirEntry, err error) error {
+			if err != nil {
 				return nil
-			})
-			if rel := path.Clean(sub); sub != "" && (!filepath.IsLocal(rel) || strings.Contains(rel, "/")) {
-				t.Errorf("worker %q gets the directory %q", name, sub)
 			}
+			if to, err := filepath.EvalSymlinks(p); err == nil && to != dir && !strings.HasPrefix(to, dir+"/") {
+				t.Errorf("%s leads to %s", p, to)
+			}
+			return nil
 		})
+		if rel := path.Clean(sub); sub != "" && (!filepath.IsLocal(rel) || strings.Contains(rel, "/")) {
+			t.Errorf("worker %q gets the directory %q", name, sub)
+		}
 	})
 }
 

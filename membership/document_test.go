@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/scagent/scagent/test/bounds"
 )
 
 // incompressible returns a JSON string of about n bytes.
@@ -325,6 +327,8 @@ func FuzzMeta(f *testing.F) {
 		f.Add(m.encode())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		bounds.Input(t, b)
+		defer bounds.Check(t)()
 		m, err := decodeMeta(b)
 		if err != nil {
 			return

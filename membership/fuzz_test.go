@@ -29,22 +29,21 @@ func FuzzLetter(f *testing.F) {
 	f.Add([]byte{2, 255})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounds.Input(t, b)
-		bounds.Check(t, func() {
-			l, ok := decodeLetter(b)
-			if !ok {
-				return
-			}
-			if !bytes.Equal(l.encode(), b) {
-				t.Errorf("%x is %+v, which encodes to %x", b, l, l.encode())
-			}
-			for _, name := range []string{l.from, string(l.payload)} {
-				if name == l.from || l.kind == mailFarewell {
-					if id, _, _ := strings.Cut(name, "."); !validID(id) || strings.ContainsAny(name, "\n\x1b/ ") {
-						t.Errorf("%x names %q", b, name)
-					}
+		defer bounds.Check(t)()
+		l, ok := decodeLetter(b)
+		if !ok {
+			return
+		}
+		if !bytes.Equal(l.encode(), b) {
+			t.Errorf("%x is %+v, which encodes to %x", b, l, l.encode())
+		}
+		for _, name := range []string{l.from, string(l.payload)} {
+			if name == l.from || l.kind == mailFarewell {
+				if id, _, _ := strings.Cut(name, "."); !validID(id) || strings.ContainsAny(name, "\n\x1b/ ") {
+					t.Errorf("%x names %q", b, name)
 				}
 			}
-		})
+		}
 	})
 }
 
@@ -59,33 +58,32 @@ func FuzzDocument(f *testing.F) {
 	f.Add(deflate(bytes.Repeat([]byte(`[`), MaxDocumentBytes)), true)
 	f.Fuzz(func(t *testing.T, b []byte, deflated bool) {
 		bounds.Input(t, b)
-		bounds.Check(t, func() {
-			encoded := b
-			if deflated {
-				var err error
-				if encoded, err = inflate(b); err != nil {
-					return
-				}
-				if len(encoded) > MaxDocumentBytes {
-					t.Fatalf("inflated to %d bytes", len(encoded))
-				}
-			}
-			d, err := decodeDocument(encoded)
-			if err != nil {
+		defer bounds.Check(t)()
+		encoded := b
+		if deflated {
+			var err error
+			if encoded, err = inflate(b); err != nil {
 				return
 			}
-			again, err := d.encode()
-			if err != nil {
-				if len(encoded) < MaxDocumentBytes/6 {
-					t.Errorf("%q was read and cannot be sent: %v", encoded, err)
-				}
-				return
+			if len(encoded) > MaxDocumentBytes {
+				t.Fatalf("inflated to %d bytes", len(encoded))
 			}
-			back, err := decodeDocument(again)
-			if err != nil || !sameDocument(d, back) {
-				t.Errorf("%q became %q, %v", encoded, again, err)
+		}
+		d, err := decodeDocument(encoded)
+		if err != nil {
+			return
+		}
+		again, err := d.encode()
+		if err != nil {
+			if len(encoded) < MaxDocumentBytes/6 {
+				t.Errorf("%q was read and cannot be sent: %v", encoded, err)
 			}
-		})
+			return
+		}
+		back, err := decodeDocument(again)
+		if err != nil || !sameDocument(d, back) {
+			t.Errorf("%q became %q, %v", encoded, again, err)
+		}
 	})
 }
 
@@ -119,31 +117,30 @@ func FuzzPeersFile(f *testing.F) {
 			t.Fatal(err)
 		}
 		config := &Config{ID: testID(9), PeersFile: file, FailedTTL: 72 * time.Hour}
-		bounds.Check(t, func() {
-			ps := newPeers(config)
-			if err := ps.load(); err != nil {
-				if len(ps.byID) > 0 || strings.ContainsAny(err.Error(), "\n\x1b") {
-					t.Errorf("load of %q: %q with %d peers", b, err, len(ps.byID))
-				}
-				return
+		defer bounds.Check(t)()
+		ps := newPeers(config)
+		if err := ps.load(); err != nil {
+			if len(ps.byID) > 0 || strings.ContainsAny(err.Error(), "\n\x1b") {
+				t.Errorf("load of %q: %q with %d peers", b, err, len(ps.byID))
 			}
-			for id, p := range ps.byID {
-				if !validID(id) || id == config.ID || checkHostAddr(p.addr) != nil || p.present || p.seen.After(time.Now()) {
-					t.Errorf("peer %q: %+v", id, p)
-				}
+			return
+		}
+		for id, p := range ps.byID {
+			if !validID(id) || id == config.ID || checkHostAddr(p.addr) != nil || p.present || p.seen.After(time.Now()) {
+				t.Errorf("peer %q: %+v", id, p)
 			}
-			addrs := ps.absent(1000, map[netip.AddrPort]struct{}{}, time.Now())
-			if len(addrs) > len(ps.byID) {
-				t.Errorf("%d addresses of %d peers", len(addrs), len(ps.byID))
-			}
-			if err := ps.save(); err != nil {
-				t.Fatal(err)
-			}
-			again := newPeers(config)
-			if err := again.load(); err != nil || len(again.byID) != len(ps.byID) {
-				t.Errorf("%d peers were saved, %d are read, %v", len(ps.byID), len(again.byID), err)
-			}
-		})
+		}
+		addrs := ps.absent(1000, map[netip.AddrPort]struct{}{}, time.Now())
+		if len(addrs) > len(ps.byID) {
+			t.Errorf("%d addresses of %d peers", len(addrs), len(ps.byID))
+		}
+		if err := ps.save(); err != nil {
+			t.Fatal(err)
+		}
+		again := newPeers(config)
+		if err := again.load(); err != nil || len(again.byID) != len(ps.byID) {
+			t.Errorf("%d peers were saved, %d are read, %v", len(ps.byID), len(again.byID), err)
+		}
 	})
 }
 
@@ -155,18 +152,17 @@ func FuzzSeed(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		bounds.Input(t, s)
-		bounds.Check(t, func() {
-			sd, err := parseSeed(s)
-			if err != nil {
-				if strings.ContainsAny(err.Error(), "\n\x1b\x00") {
-					t.Errorf("parseSeed(%q): %q is no line", s, err)
-				}
-				return
+		defer bounds.Check(t)()
+		sd, err := parseSeed(s)
+		if err != nil {
+			if strings.ContainsAny(err.Error(), "\n\x1b\x00") {
+				t.Errorf("parseSeed(%q): %q is no line", s, err)
 			}
-			switch {
-			case sd.text != s, sd.port == 0, sd.kind != seedURL && sd.host == "", strings.ContainsAny(sd.host, "/ \n%"):
-				t.Errorf("parseSeed(%q) = %+v", s, sd)
-			}
-		})
+			return
+		}
+		switch {
+		case sd.text != s, sd.port == 0, sd.kind != seedURL && sd.host == "", strings.ContainsAny(sd.host, "/ \n%"):
+			t.Errorf("parseSeed(%q) = %+v", s, sd)
+		}
 	})
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/scagent/scagent/test/bounds"
 )
 
 var (
@@ -277,6 +279,8 @@ func FuzzPacket(f *testing.F) {
 	}
 	g := testGuard(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
+		bounds.Input(t, b)
+		defer bounds.Check(t)()
 		out, err := g.packet(slices.Clone(b), here)
 		if err != nil {
 			var r refusal

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/scagent/scagent/test/bounds"
 )
 
 // fakeConn reads from a Reader.
@@ -164,6 +166,8 @@ func FuzzStream(f *testing.F) {
 	f.Add(wire(kindAck, wireAck{SeqNo: 1}), true)
 	f.Add(labelled(wire(kindPing, wirePing{1, bob, []byte{10, 0, 0, 1}, 44201, alice})), false)
 	f.Fuzz(func(t *testing.T, b []byte, dialed bool) {
+		bounds.Input(t, b)
+		defer bounds.Check(t)()
 		out, refused, err := through(t, b, dialed)
 		if refused < 0 && err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Fatalf("error without a reason: %v", err)

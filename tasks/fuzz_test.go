@@ -102,7 +102,8 @@ func FuzzValue(f *testing.F) {
 	f.Add([]byte("x"), uint8(7))
 	f.Fuzz(func(t *testing.T, b []byte, enc uint8) {
 		bounds.Input(t, b)
-		bounds.Check(t, func() { checkValue(t, b, Encoding(enc%4)) })
+		defer bounds.Check(t)()
+		checkValue(t, b, Encoding(enc%4))
 	})
 }
 

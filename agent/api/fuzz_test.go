@@ -23,29 +23,28 @@ func FuzzStatus(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, text string, enc uint8, n int64, code uint8) {
 		bounds.Input(t, b)
 		bounds.Input(t, text)
-		bounds.Check(t, func() {
-			r := tasks.Result{State: tasks.StateFailed, Kind: tasks.Kind(text), Worker: text, FinishedAt: time.Unix(0, n), QueuedAt: time.Unix(n, 0),
-				Stdout: b, Stderr: []byte(text), StdoutCut: n}
-			r.Outcome = tasks.Outcome{Code: tasks.Code(code), Exit: int(n), Signal: text, Text: text, Value: b, Encoding: tasks.Encoding(enc),
-				Started: time.Unix(0, n), Finished: time.Unix(0, -n), User: time.Duration(n), MaxRSS: n,
-				Outputs: []tasks.OutputFile{{Name: text, Mode: uint32(n), Content: tasks.Content{Inline: b, Size: n}}},
-				Steps:   []tasks.Step{{Stage: text, Command: text, Exit: int(n), Signal: text}}}
-			for _, s := range []api.TaskStatus{api.StatusOf(&r), api.BriefOf(&r)} {
-				out, err := json.Marshal(s)
-				if err != nil || !utf8.Valid(out) {
-					t.Fatalf("%+v as JSON: %v", r, err)
-				}
-				var back api.TaskStatus
-				if err := json.Unmarshal(out, &back); err != nil {
-					t.Errorf("%s cannot be read: %v", out, err)
-				}
-				if s.Stdout != nil && *s.Stdout != string(b) || s.Stdout == nil && s.StdoutBase64 != nil && string(back.StdoutBase64) != string(b) {
-					t.Errorf("output %q is shown as %s", b, out)
-				}
-				if strings.ContainsAny(fmt.Sprint(s.Reason), " \n\x1b") {
-					t.Errorf("code %d is called %q", code, s.Reason)
-				}
+		defer bounds.Check(t)()
+		r := tasks.Result{State: tasks.StateFailed, Kind: tasks.Kind(text), Worker: text, FinishedAt: time.Unix(0, n), QueuedAt: time.Unix(n, 0),
+			Stdout: b, Stderr: []byte(text), StdoutCut: n}
+		r.Outcome = tasks.Outcome{Code: tasks.Code(code), Exit: int(n), Signal: text, Text: text, Value: b, Encoding: tasks.Encoding(enc),
+			Started: time.Unix(0, n), Finished: time.Unix(0, -n), User: time.Duration(n), MaxRSS: n,
+			Outputs: []tasks.OutputFile{{Name: text, Mode: uint32(n), Content: tasks.Content{Inline: b, Size: n}}},
+			Steps:   []tasks.Step{{Stage: text, Command: text, Exit: int(n), Signal: text}}}
+		for _, s := range []api.TaskStatus{api.StatusOf(&r), api.BriefOf(&r)} {
+			out, err := json.Marshal(s)
+			if err != nil || !utf8.Valid(out) {
+				t.Fatalf("%+v as JSON: %v", r, err)
 			}
-		})
+			var back api.TaskStatus
+			if err := json.Unmarshal(out, &back); err != nil {
+				t.Errorf("%s cannot be read: %v", out, err)
+			}
+			if s.Stdout != nil && *s.Stdout != string(b) || s.Stdout == nil && s.StdoutBase64 != nil && string(back.StdoutBase64) != string(b) {
+				t.Errorf("output %q is shown as %s", b, out)
+			}
+			if strings.ContainsAny(fmt.Sprint(s.Reason), " \n\x1b") {
+				t.Errorf("code %d is called %q", code, s.Reason)
+			}
+		}
 	})
 }

@@ -41,29 +41,28 @@ func FuzzSubmission(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		bounds.Input(t, body)
-		bounds.Check(t, func() {
-			s, err := parseSubmission(t.Context(), noBlobs{}, body)
-			if err != nil {
-				e := ErrorOf(err)
-				if e.Code == "" || e.Status < 400 || e.Status >= http.StatusInternalServerError || e.Message == "" || e.Message != oneLine(e.Message) || len(e.Message) > 8<<10 {
-					t.Errorf("%q: %+v", body, e)
-				}
-				return
+		defer bounds.Check(t)()
+		s, err := parseSubmission(t.Context(), noBlobs{}, body)
+		if err != nil {
+			e := ErrorOf(err)
+			if e.Code == "" || e.Status < 400 || e.Status >= http.StatusInternalServerError || e.Message == "" || e.Message != oneLine(e.Message) || len(e.Message) > 8<<10 {
+				t.Errorf("%q: %+v", body, e)
 			}
-			if err := s.Validate(); err != nil {
-				t.Errorf("%q was accepted: %v", body, err)
-			}
-			spec := wire.AppendTask(nil, &s.Task)
-			if len(spec) > tasks.MaxSpecBytes {
-				return // master.Submit says so
-			}
-			back, err := wire.DecodeTask(spec)
-			if err != nil {
-				t.Fatalf("%q cannot travel: %v", body, err)
-			}
-			if again := wire.AppendTask(nil, &back); !reflect.DeepEqual(again, spec) {
-				t.Errorf("%q travels as %q, and arrives as %q", body, spec, again)
-			}
-		})
+			return
+		}
+		if err := s.Validate(); err != nil {
+			t.Errorf("%q was accepted: %v", body, err)
+		}
+		spec := wire.AppendTask(nil, &s.Task)
+		if len(spec) > tasks.MaxSpecBytes {
+			return // master.Submit says so
+		}
+		back, err := wire.DecodeTask(spec)
+		if err != nil {
+			t.Fatalf("%q cannot travel: %v", body, err)
+		}
+		if again := wire.AppendTask(nil, &back); !reflect.DeepEqual(again, spec) {
+			t.Errorf("%q travels as %q, and arrives as %q", body, spec, again)
+		}
 	})
 }

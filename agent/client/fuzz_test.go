@@ -37,48 +37,47 @@ func FuzzAnswer(f *testing.F) {
 		c := newClient("unix:///x", "http://scagent", nil)
 		c.http.Transport = liar{status, body}
 		ctx := context.Background()
-		bounds.Check(t, func() {
-			var errs []error
-			note := func(err error) {
-				if err != nil && err != io.EOF {
-					errs = append(errs, err)
-				}
+		defer bounds.Check(t)()
+		var errs []error
+		note := func(err error) {
+			if err != nil && err != io.EOF {
+				errs = append(errs, err)
 			}
-			_, err := c.Info(ctx)
+		}
+		_, err := c.Info(ctx)
+		note(err)
+		_, err = c.Members(ctx)
+		note(err)
+		note(c.SetAvailable(ctx, true))
+		_, _, err = c.PutBlob(ctx, strings.NewReader("x"))
+		note(err)
+		if s, err := c.SubmitFollow(ctx, api.SubmitRequest{}); err != nil {
 			note(err)
-			_, err = c.Members(ctx)
+		} else {
+			n := 0
+			for ; err == nil && n <= len(body); n++ {
+				_, err = s.Next()
+			}
 			note(err)
-			note(c.SetAvailable(ctx, true))
-			_, _, err = c.PutBlob(ctx, strings.NewReader("x"))
+			if n > len(body) {
+				t.Errorf("%d events in %d bytes", n, len(body))
+			}
+			s.Close()
+		}
+		if s, err := c.Events(ctx, 0); err != nil {
 			note(err)
-			if s, err := c.SubmitFollow(ctx, api.SubmitRequest{}); err != nil {
-				note(err)
-			} else {
-				n := 0
-				for ; err == nil && n <= len(body); n++ {
-					_, err = s.Next()
-				}
-				note(err)
-				if n > len(body) {
-					t.Errorf("%d events in %d bytes", n, len(body))
-				}
-				s.Close()
+		} else {
+			for n := 0; err == nil && n <= len(body); n++ {
+				_, err = s.Next()
 			}
-			if s, err := c.Events(ctx, 0); err != nil {
-				note(err)
-			} else {
-				for n := 0; err == nil && n <= len(body); n++ {
-					_, err = s.Next()
-				}
-				note(err)
-				s.Close()
+			note(err)
+			s.Close()
+		}
+		for _, err := range errs {
+			var e *api.Error
+			if !errors.As(err, &e) && strings.ContainsAny(err.Error(), "\n\x1b\x00") {
+				t.Errorf("%d %q: %q is no line", status, body, err)
 			}
-			for _, err := range errs {
-				var e *api.Error
-				if !errors.As(err, &e) && strings.ContainsAny(err.Error(), "\n\x1b\x00") {
-					t.Errorf("%d %q: %q is no line", status, body, err)
-				}
-			}
-		})
+		}
 	})
 }

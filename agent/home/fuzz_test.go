@@ -32,17 +32,16 @@ func FuzzAnnouncement(f *testing.F) {
 		if err := os.WriteFile(file, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		bounds.Check(t, func() {
-			got, err := e.Find()
-			if err != nil {
-				if strings.ContainsAny(err.Error(), "\n\x1b\x00") {
-					t.Errorf("%q: %q is no line", b, err)
-				}
-				return
+		defer bounds.Check(t)()
+		got, err := e.Find()
+		if err != nil {
+			if strings.ContainsAny(err.Error(), "\n\x1b\x00") {
+				t.Errorf("%q: %q is no line", b, err)
 			}
-			if got.Socket != h.Socket || filepath.Dir(got.Socket) != filepath.Dir(file) || got.N != 1 || got.NetNS != 7 || !json.Valid(b) {
-				t.Errorf("%q: found %+v", b, got)
-			}
-		})
+			return
+		}
+		if got.Socket != h.Socket || filepath.Dir(got.Socket) != filepath.Dir(file) || got.N != 1 || got.NetNS != 7 || !json.Valid(b) {
+			t.Errorf("%q: found %+v", b, got)
+		}
 	})
 }

@@ -18,24 +18,23 @@ func FuzzParseBind(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		bounds.Input(t, s)
-		bounds.Check(t, func() {
-			bind, written, err := port.ParseBind(s)
-			if err != nil {
-				if strings.ContainsAny(err.Error(), "\n\x1b\x00") {
-					t.Errorf("ParseBind(%q): %q is no line", s, err)
-				}
-				return
+		defer bounds.Check(t)()
+		bind, written, err := port.ParseBind(s)
+		if err != nil {
+			if strings.ContainsAny(err.Error(), "\n\x1b\x00") {
+				t.Errorf("ParseBind(%q): %q is no line", s, err)
 			}
-			if !bind.IsValid() || bind.Addr().IsMulticast() || bind.Addr().Is4In6() || !written && bind.Port() != port.DefaultNumber {
-				t.Errorf("ParseBind(%q) = %v, %v", s, bind, written)
-			}
-			again, written, err := port.ParseBind(bind.String())
-			if err != nil || again != bind || !written {
-				t.Errorf("ParseBind(%q) = %v, which is read as %v, %v, %v", s, bind, again, written, err)
-			}
-			if _, err := netip.ParseAddrPort(bind.String()); err != nil {
-				t.Errorf("%q: %v", bind, err)
-			}
-		})
+			return
+		}
+		if !bind.IsValid() || bind.Addr().IsMulticast() || bind.Addr().Is4In6() || !written && bind.Port() != port.DefaultNumber {
+			t.Errorf("ParseBind(%q) = %v, %v", s, bind, written)
+		}
+		again, written, err := port.ParseBind(bind.String())
+		if err != nil || again != bind || !written {
+			t.Errorf("ParseBind(%q) = %v, which is read as %v, %v, %v", s, bind, again, written, err)
+		}
+		if _, err := netip.ParseAddrPort(bind.String()); err != nil {
+			t.Errorf("%q: %v", bind, err)
+		}
 	})
 }

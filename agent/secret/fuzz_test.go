@@ -28,21 +28,20 @@ func FuzzParse(f *testing.F) {
 	f.Add(s.Text()[:40])
 	f.Fuzz(func(t *testing.T, text string) {
 		bounds.Input(t, text)
-		bounds.Check(t, func() {
-			got, err := Parse(text)
-			if err != nil {
-				if long := strings.TrimSpace(text); len(long) > 20 && strings.Contains(err.Error(), long[5:15]) || strings.ContainsAny(err.Error(), "\n\x1b") {
-					t.Errorf("the error quotes the secret, or is no line: %q", err)
-				}
-				return
+		defer bounds.Check(t)()
+		got, err := Parse(text)
+		if err != nil {
+			if long := strings.TrimSpace(text); len(long) > 20 && strings.Contains(err.Error(), long[5:15]) || strings.ContainsAny(err.Error(), "\n\x1b") {
+				t.Errorf("the error quotes the secret, or is no line: %q", err)
 			}
-			if want := strings.ToLower(strings.TrimSpace(text)); got.Text() != want {
-				t.Errorf("Parse(%q).Text() = %q", text, got.Text())
-			}
-			if got.Token().Full() || got.Full() != strings.HasPrefix(got.Text(), fullPrefix) {
-				t.Errorf("%q: full %v, its token %v", text, got.Full(), got.Token().Full())
-			}
-		})
+			return
+		}
+		if want := strings.ToLower(strings.TrimSpace(text)); got.Text() != want {
+			t.Errorf("Parse(%q).Text() = %q", text, got.Text())
+		}
+		if got.Token().Full() || got.Full() != strings.HasPrefix(got.Text(), fullPrefix) {
+			t.Errorf("%q: full %v, its token %v", text, got.Full(), got.Token().Full())
+		}
 	})
 }
 
@@ -75,29 +74,28 @@ func FuzzCheckRequest(f *testing.F) {
 			t.Skip("no request")
 		}
 		r.Header.Set("Authorization", header)
-		bounds.Check(t, func() {
-			var nonces Nonces
-			err := ring.CheckRequest(r, &nonces)
-			same := method == "POST" && r.URL.RequestURI() == "/a?b=c" && string(body) == "body"
-			if err == nil && !(same && strings.Contains(strings.ToLower(header), "nonce=")) {
-				t.Errorf("%s %s with %q is taken", method, target, header)
+		defer bounds.Check(t)()
+		var nonces Nonces
+		err = ring.CheckRequest(r, &nonces)
+		same := method == "POST" && r.URL.RequestURI() == "/a?b=c" && string(body) == "body"
+		if err == nil && !(same && strings.Contains(strings.ToLower(header), "nonce=")) {
+			t.Errorf("%s %s with %q is taken", method, target, header)
+		}
+		if err != nil {
+			if strings.ContainsAny(err.Error(), "\n\x1b\x00") {
+				t.Errorf("the error is no line: %q", err)
 			}
-			if err != nil {
-				if strings.ContainsAny(err.Error(), "\n\x1b\x00") {
-					t.Errorf("the error is no line: %q", err)
-				}
-				if len(nonces.seen) != 0 {
-					t.Errorf("a request that was refused (%v) used up its nonce", err)
-				}
-				return
+			if len(nonces.seen) != 0 {
+				t.Errorf("a request that was refused (%v) used up its nonce", err)
 			}
-			if b, err := io.ReadAll(r.Body); err != nil || !bytes.Equal(b, body) {
-				t.Errorf("the body that is left is %q, %v; want %q", b, err, body)
-			}
-			if err := ring.CheckRequest(r, &nonces); err == nil {
-				t.Errorf("%q is taken twice", header)
-			}
-		})
+			return
+		}
+		if b, err := io.ReadAll(r.Body); err != nil || !bytes.Equal(b, body) {
+			t.Errorf("the body that is left is %q, %v; want %q", b, err, body)
+		}
+		if err := ring.CheckRequest(r, &nonces); err == nil {
+			t.Errorf("%q is taken twice", header)
+		}
 	})
 }
 
@@ -133,27 +131,26 @@ func FuzzVerify(f *testing.F) {
 				der[int(binary.BigEndian.Uint16(edits))%len(der)] ^= edits[2]
 			}
 		}
-		bounds.Check(t, func() {
-			leaf, err := x509.ParseCertificate(der)
-			if err != nil {
-				return
+		defer bounds.Check(t)()
+		leaf, err := x509.ParseCertificate(der)
+		if err != nil {
+			return
+		}
+		peer, err := s.verify(leaf)
+		if err != nil {
+			return
+		}
+		switch {
+		case bytes.Equal(der, issued[0]):
+		case bytes.Equal(der, issued[1]):
+			if peer.Submit {
+				t.Error("a worker token's certificate may submit")
 			}
-			peer, err := s.verify(leaf)
-			if err != nil {
-				return
-			}
-			switch {
-			case bytes.Equal(der, issued[0]):
-			case bytes.Equal(der, issued[1]):
-				if peer.Submit {
-					t.Error("a worker token's certificate may submit")
-				}
-			default:
-				t.Errorf("%x is taken for %+v", der, peer)
-			}
-			if id, err := NodeID(leaf.PublicKey); err != nil || id != peer.Node {
-				t.Errorf("taken for %q, want %q, %v", peer.Node, id, err)
-			}
-		})
+		default:
+			t.Errorf("%x is taken for %+v", der, peer)
+		}
+		if id, err := NodeID(leaf.PublicKey); err != nil || id != peer.Node {
+			t.Errorf("taken for %q, want %q, %v", peer.Node, id, err)
+		}
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/scagent/scagent/test/bounds"
 )
 
 func TestTextsRoundTrip(t *testing.T) {
@@ -199,6 +201,8 @@ func FuzzParseChain(f *testing.F) {
 	f.Add([]byte("sck1-\n"))
 	f.Add([]byte("scw1-aaaa-bbbb until"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		bounds.Input(t, b)
+		defer bounds.Check(t)()
 		c, err := ParseChain(b)
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/scagent/scagent/test/bounds"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata")
@@ -220,6 +222,8 @@ func FuzzAnnouncement(f *testing.F) {
 	f.Add([]byte(magic))
 	f.Add(make([]byte, MaxBytes+1))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		bounds.Input(t, b)
+		defer bounds.Check(t)()
 		for _, c := range []*codec{plain, signed} {
 			a, err := c.decode(b)
 			if err != nil {

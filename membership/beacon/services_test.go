@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/scagent/scagent/test/bounds"
 )
 
 func TestMapsAreOnTheLinkWithAnyTTL(t *testing.T) {
@@ -128,6 +130,8 @@ func FuzzMap(f *testing.F) {
 	f.Add([]byte(`{"a":{"id":"b","name":"worker","data":{"port":1},"available":true},"c":{"name":"x","scagent":"n"}}`))
 	f.Add([]byte(`{"__proto__":null}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		bounds.Input(t, b)
+		defer bounds.Check(t)()
 		all, external, err := decodeMap(b)
 		if err != nil {
 			if len(all) > 0 || external {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/scagent/scagent/test/bounds"
 )
 
 func key(n byte) Key {
@@ -185,6 +187,8 @@ func FuzzOpen(f *testing.F) {
 	f.Add(good[:Overhead])
 	f.Add([]byte{version})
 	f.Fuzz(func(t *testing.T, b []byte) {
+		bounds.Input(t, b)
+		defer bounds.Check(t)()
 		s := sealer("b", 1, key(1))
 		plain, err := s.Open(nil, b)
 		if err == nil && !bytes.Equal(b, good) {

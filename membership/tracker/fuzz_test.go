@@ -34,19 +34,18 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, status int, kind, body string) {
 		bounds.Input(t, kind, body)
 		client := &http.Client{Transport: answers{status, kind, kind, body}}
-		bounds.Check(t, func() {
-			hosts, err := List(t.Context(), client, "http://tracker:1")
-			if err != nil {
-				if len(hosts.Masters)+len(hosts.Workers) > 0 || strings.ContainsAny(err.Error(), "\n\x1b\x00") {
-					t.Errorf("List = %+v, %q", hosts, err)
-				}
-				return
+		defer bounds.Check(t)()
+		hosts, err := List(t.Context(), client, "http://tracker:1")
+		if err != nil {
+			if len(hosts.Masters)+len(hosts.Workers) > 0 || strings.ContainsAny(err.Error(), "\n\x1b\x00") {
+				t.Errorf("List = %+v, %q", hosts, err)
 			}
-			for _, h := range append(hosts.Masters, hosts.Workers...) {
-				if err := h.Validate(); err != nil || strings.ContainsAny(h.HostPort(), "\n \x1b/") || len(h.Roles) == 0 {
-					t.Errorf("%q has %+v: %v", body, h, err)
-				}
+			return
+		}
+		for _, h := range append(hosts.Masters, hosts.Workers...) {
+			if err := h.Validate(); err != nil || strings.ContainsAny(h.HostPort(), "\n \x1b/") || len(h.Roles) == 0 {
+				t.Errorf("%q has %+v: %v", body, h, err)
 			}
-		})
+		}
 	})
 }

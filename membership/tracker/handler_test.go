@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/scagent/scagent/test/bounds"
 )
 
 // ask sends a request to h as from 192.0.2.7 and returns the answer.
@@ -353,6 +355,8 @@ func FuzzHandler(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
+		bounds.Input(t, body)
+		defer bounds.Check(t)()
 		h := NewHandler(Config{})
 		w := ask(h, "POST", Path, string(body))
 		switch w.Code {

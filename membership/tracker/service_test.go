@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/scagent/scagent/test/bounds"
 )
 
 // clientService is a service as sc-discovery's client takes it from an answer.
@@ -314,6 +316,8 @@ func FuzzServices(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
+		bounds.Input(t, body)
+		defer bounds.Check(t)()
 		h := NewHandler(Config{Members: func() []Host {
 			return []Host{{Addr: "10.0.0.1", Port: 1, Roles: []string{Worker}, ID: "n", Available: true}}
 		}})

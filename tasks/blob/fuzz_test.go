@@ -52,22 +52,21 @@ func FuzzServe(f *testing.F) {
 		}
 		r.URL.Path = Path + name
 		r.Header.Set("Range", byteRange)
-		bounds.Check(t, func() {
-			w := httptest.NewRecorder()
-			s.ServeHTTP(w, r)
-			got := w.Body.String()
-			switch {
-			case w.Code == http.StatusOK && method == "GET" && got != content:
-				t.Errorf("GET %q = %d %q", name, w.Code, got)
-			case w.Code == http.StatusPartialContent && !strings.Contains(w.Header().Get("Content-Type"), "multipart") && !strings.Contains(content, got):
-				t.Errorf("GET %q of %q = %d %q", name, byteRange, w.Code, got)
-			case w.Code >= 500 || len(got) > 4*len(content)+4096:
-				t.Errorf("%s %q of %q = %d, %d bytes", method, name, byteRange, w.Code, len(got))
-			}
-			if (w.Code == http.StatusOK || w.Code == http.StatusPartialContent) && !strings.Contains(name, hash) {
-				t.Errorf("%q is answered with %d", name, w.Code)
-			}
-		})
+		defer bounds.Check(t)()
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		got := w.Body.String()
+		switch {
+		case w.Code == http.StatusOK && method == "GET" && got != content:
+			t.Errorf("GET %q = %d %q", name, w.Code, got)
+		case w.Code == http.StatusPartialContent && !strings.Contains(w.Header().Get("Content-Type"), "multipart") && !strings.Contains(content, got):
+			t.Errorf("GET %q of %q = %d %q", name, byteRange, w.Code, got)
+		case w.Code >= 500 || len(got) > 4*len(content)+4096:
+			t.Errorf("%s %q of %q = %d, %d bytes", method, name, byteRange, w.Code, len(got))
+		}
+		if (w.Code == http.StatusOK || w.Code == http.StatusPartialContent) && !strings.Contains(name, hash) {
+			t.Errorf("%q is answered with %d", name, w.Code)
+		}
 	})
 }
 
@@ -120,37 +119,36 @@ func FuzzFetch(f *testing.F) {
 	f.Fuzz(func(t *testing.T, status int, headers, bodies string, size uint8) {
 		bounds.Input(t, headers, bodies)
 		dir := t.TempDir()
-		bounds.Check(t, func() {
-			synctest.Test(t, func(t *testing.T) {
-				s, err := Open(dir)
-				if err != nil {
-					t.Fatal(err)
+		defer bounds.Check(t)()
+		synctest.Test(t, func(t *testing.T) {
+			s, err := Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			srv := &liar{status: status, headers: headers, bodies: strings.Split(bodies, "|")}
+			err = s.Fetch(context.Background(), &http.Client{Transport: srv}, "http://h/x", hash, int64(size))
+			if srv.elsewhere > 0 {
+				t.Errorf("%d requests went elsewhere", srv.elsewhere)
+			}
+			file, n, getErr := s.Get(hash)
+			if (err == nil) != (getErr == nil) || getErr != nil && !errors.Is(getErr, ErrNotFound) {
+				t.Fatalf("Fetch = %v, then Get = %v", err, getErr)
+			}
+			left, dirErr := os.ReadDir(dir)
+			if err != nil {
+				if dirErr != nil || len(left) > 0 {
+					t.Errorf("Fetch = %v, and left %v, %v", err, left, dirErr)
 				}
-				defer s.Close()
-				srv := &liar{status: status, headers: headers, bodies: strings.Split(bodies, "|")}
-				err = s.Fetch(context.Background(), &http.Client{Transport: srv}, "http://h/x", hash, int64(size))
-				if srv.elsewhere > 0 {
-					t.Errorf("%d requests went elsewhere", srv.elsewhere)
-				}
-				file, n, getErr := s.Get(hash)
-				if (err == nil) != (getErr == nil) || getErr != nil && !errors.Is(getErr, ErrNotFound) {
-					t.Fatalf("Fetch = %v, then Get = %v", err, getErr)
-				}
-				left, dirErr := os.ReadDir(dir)
-				if err != nil {
-					if dirErr != nil || len(left) > 0 {
-						t.Errorf("Fetch = %v, and left %v, %v", err, left, dirErr)
-					}
-					return
-				}
-				defer file.Close()
-				if b, err := io.ReadAll(file); err != nil || !bytes.Equal(b, []byte(content)) || n != int64(len(content)) || size != uint8(len(content)) {
-					t.Errorf("the content is %q of %d bytes, %v", b, n, err)
-				}
-				if srv.asked > 1000 {
-					t.Errorf("%d requests were made", srv.asked)
-				}
-			})
+				return
+			}
+			defer file.Close()
+			if b, err := io.ReadAll(file); err != nil || !bytes.Equal(b, []byte(content)) || n != int64(len(content)) || size != uint8(len(content)) {
+				t.Errorf("the content is %q of %d bytes, %v", b, n, err)
+			}
+			if srv.asked > 1000 {
+				t.Errorf("%d requests were made", srv.asked)
+			}
 		})
 	})
 }

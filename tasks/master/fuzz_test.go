@@ -252,7 +252,8 @@ func FuzzSession(f *testing.F) {
 	f.Add([]byte("0 000007"))                                                                                // tasks that are forgotten when they end
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounds.Input(t, b)
-		bounds.Check(t, func() { runSession(t, b) })
+		defer bounds.Check(t)()
+		runSession(t, b)
 	})
 }
 

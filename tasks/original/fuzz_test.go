@@ -22,33 +22,32 @@ func FuzzTask(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounds.Input(t, b)
-		bounds.Check(t, func() {
-			var opened []string
-			task, err := Task(b, func(name string) (tasks.Content, error) {
-				opened = append(opened, name)
-				return tasks.Content{Inline: []byte("content")}, nil
-			})
-			if err != nil {
-				if !errors.Is(err, tasks.ErrBadTask) || strings.ContainsAny(err.Error(), "\n\x00\x1b") {
-					t.Errorf("Task(%q): %q, want one line that is ErrBadTask", b, err)
-				}
-				return
-			}
-			ok := false
-			switch task.Kind {
-			case tasks.File:
-				ok = len(opened) == 1 && opened[0] != "" && task.Content != nil && len(task.Args) <= len(b)
-			case tasks.Git:
-				ok = len(opened) == 0 && strings.Count(task.URL, "/") >= 2 && len(task.Argv) > 0 && task.Argv[0] != ""
-			case tasks.JS:
-				ok = len(opened) == 0 && task.Source != ""
-			}
-			if !ok || !Is(b) {
-				t.Errorf("Task(%q) = %+v, opened %q, Is %v", b, task, opened, Is(b))
-			}
-			if err := task.Validate(); err != nil && strings.ContainsAny(fmt.Sprint(err), "\n\x00\x1b") {
-				t.Errorf("Validate of %q: %q is no line", b, err)
-			}
+		defer bounds.Check(t)()
+		var opened []string
+		task, err := Task(b, func(name string) (tasks.Content, error) {
+			opened = append(opened, name)
+			return tasks.Content{Inline: []byte("content")}, nil
 		})
+		if err != nil {
+			if !errors.Is(err, tasks.ErrBadTask) || strings.ContainsAny(err.Error(), "\n\x00\x1b") {
+				t.Errorf("Task(%q): %q, want one line that is ErrBadTask", b, err)
+			}
+			return
+		}
+		ok := false
+		switch task.Kind {
+		case tasks.File:
+			ok = len(opened) == 1 && opened[0] != "" && task.Content != nil && len(task.Args) <= len(b)
+		case tasks.Git:
+			ok = len(opened) == 0 && strings.Count(task.URL, "/") >= 2 && len(task.Argv) > 0 && task.Argv[0] != ""
+		case tasks.JS:
+			ok = len(opened) == 0 && task.Source != ""
+		}
+		if !ok || !Is(b) {
+			t.Errorf("Task(%q) = %+v, opened %q, Is %v", b, task, opened, Is(b))
+		}
+		if err := task.Validate(); err != nil && strings.ContainsAny(fmt.Sprint(err), "\n\x00\x1b") {
+			t.Errorf("Validate of %q: %q is no line", b, err)
+		}
 	})
 }

@@ -110,31 +110,30 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounds.Input(t, b)
-		bounds.Check(t, func() {
-			p, err := Parse(b)
-			if err != nil {
-				if strings.ContainsAny(err.Error(), "\n\x1b\x00") {
-					t.Errorf("Parse(%q): %q is no line", b, err)
-				}
-				return
+		defer bounds.Check(t)()
+		p, err := Parse(b)
+		if err != nil {
+			if strings.ContainsAny(err.Error(), "\n\x1b\x00") {
+				t.Errorf("Parse(%q): %q is no line", b, err)
 			}
-			out, err := json.Marshal(p)
-			if err != nil || !json.Valid(b) {
-				t.Fatalf("Parse(%q) = %+v, as JSON: %v", b, p, err)
+			return
+		}
+		out, err := json.Marshal(p)
+		if err != nil || !json.Valid(b) {
+			t.Fatalf("Parse(%q) = %+v, as JSON: %v", b, p, err)
+		}
+		again, err := Parse(out)
+		if err != nil {
+			t.Fatalf("Parse(%q): %v", out, err)
+		}
+		if b, err := json.Marshal(again); err != nil || !bytes.Equal(b, out) {
+			t.Errorf("Parse(%q) = %+v, %v; want %+v", out, again, err, p)
+		}
+		// A kind that is not listed is refused, whatever else the file says.
+		for _, k := range []tasks.Kind{tasks.Command, tasks.File, tasks.Git, tasks.JS, tasks.Function, "x"} {
+			if err := p.Check(&tasks.Task{Kind: k, URL: "https://h/r"}); err == nil && len(p.Kinds) > 0 && !slices.Contains(p.Kinds, k) {
+				t.Errorf("%q lets tasks of kind %q run", b, k)
 			}
-			again, err := Parse(out)
-			if err != nil {
-				t.Fatalf("Parse(%q): %v", out, err)
-			}
-			if b, err := json.Marshal(again); err != nil || !bytes.Equal(b, out) {
-				t.Errorf("Parse(%q) = %+v, %v; want %+v", out, again, err, p)
-			}
-			// A kind that is not listed is refused, whatever else the file says.
-			for _, k := range []tasks.Kind{tasks.Command, tasks.File, tasks.Git, tasks.JS, tasks.Function, "x"} {
-				if err := p.Check(&tasks.Task{Kind: k, URL: "https://h/r"}); err == nil && len(p.Kinds) > 0 && !slices.Contains(p.Kinds, k) {
-					t.Errorf("%q lets tasks of kind %q run", b, k)
-				}
-			}
-		})
+		}
 	})
 }

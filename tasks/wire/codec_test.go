@@ -296,25 +296,24 @@ func FuzzDecodeTask(f *testing.F) {
 	f.Add([]byte{1, 14, 9, 2, 1, 'A', 1, '1', 1, 'A', 1, '2'})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounds.Input(t, b)
-		bounds.Check(t, func() {
-			task, err := DecodeTask(b)
-			if err != nil {
-				if !errors.Is(err, ErrBadSpec) || err.Error() != clean(err.Error()) {
-					t.Errorf("error %q, want one line that is ErrBadSpec", err)
-				}
-				return
+		defer bounds.Check(t)()
+		task, err := DecodeTask(b)
+		if err != nil {
+			if !errors.Is(err, ErrBadSpec) || err.Error() != clean(err.Error()) {
+				t.Errorf("error %q, want one line that is ErrBadSpec", err)
 			}
-			if err := task.Validate(); err != nil && (!errors.Is(err, tasks.ErrBadTask) || err.Error() != clean(err.Error())) {
-				t.Errorf("Validate = %q, want one line that is ErrBadTask", err)
-			}
-			again, err := DecodeTask(AppendTask(nil, &task))
-			if err != nil {
-				t.Fatalf("what was decoded cannot be decoded again: %v", err)
-			}
-			if a, b := AppendTask(nil, &task), AppendTask(nil, &again); !bytes.Equal(a, b) {
-				t.Errorf("encodes as\n%x, then as\n%x", a, b)
-			}
-		})
+			return
+		}
+		if err := task.Validate(); err != nil && (!errors.Is(err, tasks.ErrBadTask) || err.Error() != clean(err.Error())) {
+			t.Errorf("Validate = %q, want one line that is ErrBadTask", err)
+		}
+		again, err := DecodeTask(AppendTask(nil, &task))
+		if err != nil {
+			t.Fatalf("what was decoded cannot be decoded again: %v", err)
+		}
+		if a, b := AppendTask(nil, &task), AppendTask(nil, &again); !bytes.Equal(a, b) {
+			t.Errorf("encodes as\n%x, then as\n%x", a, b)
+		}
 	})
 }
 
@@ -327,24 +326,23 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 16}, uint8(0))
 	f.Fuzz(func(t *testing.T, b []byte, piece uint8) {
 		bounds.Input(t, b)
-		bounds.Check(t, func() {
-			whole, pieces := &recorder{}, &recorder{}
-			_, err := looseLink(t, whole).handleAll(b)
-			l := looseLink(t, pieces)
-			var perr error
-			for w, end := 0, 0; perr == nil && end < len(b); {
-				end = min(end+int(piece)+1, len(b))
-				var n int
-				n, perr = l.handleAll(b[w:end])
-				w += n
-			}
-			if fmt.Sprint(err) != fmt.Sprint(perr) {
-				t.Errorf("at once: %v, in pieces: %v", err, perr)
-			}
-			if a, b := whole.take(), pieces.take(); !reflect.DeepEqual(a, b) {
-				t.Errorf("at once: %q, in pieces: %q", a, b)
-			}
-		})
+		defer bounds.Check(t)()
+		whole, pieces := &recorder{}, &recorder{}
+		_, err := looseLink(t, whole).handleAll(b)
+		l := looseLink(t, pieces)
+		var perr error
+		for w, end := 0, 0; perr == nil && end < len(b); {
+			end = min(end+int(piece)+1, len(b))
+			var n int
+			n, perr = l.handleAll(b[w:end])
+			w += n
+		}
+		if fmt.Sprint(err) != fmt.Sprint(perr) {
+			t.Errorf("at once: %v, in pieces: %v", err, perr)
+		}
+		if a, b := whole.take(), pieces.take(); !reflect.DeepEqual(a, b) {
+			t.Errorf("at once: %q, in pieces: %q", a, b)
+		}
 	})
 }
 
@@ -354,6 +352,7 @@ func FuzzHello(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 400 Bad Request\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounds.Input(t, b)
+		defer bounds.Check(t)()
 		h, err := readHello(bytes.NewReader(b))
 		if err != nil {
 			if s := err.Error(); s != clean(s) {

@@ -235,7 +235,8 @@ func FuzzSession(f *testing.F) {
 	f.Add([]byte{1, 0, 1, 2, 0, 0, 1, 0, 1, 4, 1, 255, 255, 60, 1, 9, 0, 1, 1, 255, 255, 63, 255, 255, 40, 0, 11, 0, 5, 22, 0, 1, 2, 3, 4})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounds.Input(t, b)
-		bounds.Check(t, func() { runSession(t, b) })
+		defer bounds.Check(t)()
+		runSession(t, b)
 	})
 }
 

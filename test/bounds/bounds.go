@@ -33,17 +33,23 @@ func Input[T ~string | ~[]byte](t *testing.T, in ...T) {
 	}
 }
 
-// Check calls f, and fails the test if f allocated more than MaxAlloc. If f takes
-// more than MaxCPU or MaxTime it panics with all stacks, as nothing else could end
-// it. It must be called outside of synctest bubbles, whose clock is another; f may
-// use one.
-func Check(t testing.TB, f func()) {
-	t.Helper()
-	defer watch(t.Name(), MaxCPU)()
+// Check begins to watch what one input takes; the function that it returns ends
+// that:
+//
+//	defer bounds.Check(t)()
+//
+// More than MaxAlloc allocated fails the test. More than MaxCPU or MaxTime is a
+// panic with all stacks, as nothing else could end it. It must be called outside
+// of synctest bubbles, whose clock is another; one may be inside.
+func Check(t testing.TB) (end func()) {
+	stop := watch(t.Name(), MaxCPU)
 	before := allocated()
-	f()
-	if n := allocated() - before; n > MaxAlloc {
-		t.Errorf("%d MiB were allocated, want at most %d", n>>20, MaxAlloc>>20)
+	return func() {
+		t.Helper()
+		stop()
+		if n := allocated() - before; n > MaxAlloc {
+			t.Errorf("%d MiB were allocated, want at most %d", n>>20, MaxAlloc>>20)
+		}
 	}
 }
 

@@ -24,11 +24,11 @@ var sink []byte
 func TestCheckSeesLargeAllocations(t *testing.T) {
 	for size, want := range map[int]bool{MaxAlloc / 2: false, MaxAlloc * 2: true} {
 		s := &spy{TB: t}
-		Check(s, func() {
-			for range 64 { // in pieces, as decoders do
-				sink = make([]byte, size/64)
-			}
-		})
+		end := Check(s)
+		for range 64 { // in pieces, as decoders do
+			sink = make([]byte, size/64)
+		}
+		end()
 		if s.failed != want {
 			t.Errorf("Check of %d MiB: failed is %v, want %v", size>>20, s.failed, want)
 		}

@@ -20,24 +20,23 @@ func FuzzInterpreter(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, name, head, interpreter string) {
 		bounds.Input(t, name, head, interpreter)
-		bounds.Check(t, func() {
-			argv := choose(name, []byte(head), interpreter)
-			if slices.Contains(argv, "") || strings.Contains(strings.Join(argv, " "), "\n") && !strings.Contains(interpreter, "\n") {
-				t.Errorf("%q %q is run by %q", name, head, argv)
-			}
-			if interpreter != "" && !slices.Equal(argv, []string{interpreter}) {
-				t.Errorf("%q is run by %q, not by %q", name, argv, interpreter)
-			}
-			need, ok := Interpreter(name, []byte(head), interpreter)
-			if ok != slices.Contains(known, need) {
-				t.Errorf("Interpreter(%q, %q, %q) = %q, %v", name, head, interpreter, need, ok)
-			}
-			if base := baseName(name); base == "" || strings.ContainsAny(base[1:], `/\`) {
-				t.Errorf("%q gets the name %q", name, base)
-			}
-			if list, err := words([]json.RawMessage{json.RawMessage(head)}); err == nil && (len(list) != 1 || strings.ContainsRune(list[0], 0)) {
-				t.Errorf("the argument %q is %q", head, list)
-			}
-		})
+		defer bounds.Check(t)()
+		argv := choose(name, []byte(head), interpreter)
+		if slices.Contains(argv, "") || strings.Contains(strings.Join(argv, " "), "\n") && !strings.Contains(interpreter, "\n") {
+			t.Errorf("%q %q is run by %q", name, head, argv)
+		}
+		if interpreter != "" && !slices.Equal(argv, []string{interpreter}) {
+			t.Errorf("%q is run by %q, not by %q", name, argv, interpreter)
+		}
+		need, ok := Interpreter(name, []byte(head), interpreter)
+		if ok != slices.Contains(known, need) {
+			t.Errorf("Interpreter(%q, %q, %q) = %q, %v", name, head, interpreter, need, ok)
+		}
+		if base := baseName(name); base == "" || strings.ContainsAny(base[1:], `/\`) {
+			t.Errorf("%q gets the name %q", name, base)
+		}
+		if list, err := words([]json.RawMessage{json.RawMessage(head)}); err == nil && (len(list) != 1 || strings.ContainsRune(list[0], 0)) {
+			t.Errorf("the argument %q is %q", head, list)
+		}
 	})
 }

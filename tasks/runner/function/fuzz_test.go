@@ -56,21 +56,20 @@ func FuzzRun(f *testing.F) {
 				task.Args = append(task.Args, json.RawMessage(a))
 			}
 		}
-		bounds.Check(t, func() {
-			o := r.Run(t.Context(), &tasks.Attempt{Task: &task})
-			if strings.ContainsAny(o.Text, "\n\x00\x1b") || len(o.Text) > function.MaxTextBytes+10 {
-				t.Errorf("the text is no line: %q", o.Text)
+		defer bounds.Check(t)()
+		o := r.Run(t.Context(), &tasks.Attempt{Task: &task})
+		if strings.ContainsAny(o.Text, "\n\x00\x1b") || len(o.Text) > function.MaxTextBytes+10 {
+			t.Errorf("the text is no line: %q", o.Text)
+		}
+		switch o.Code {
+		case tasks.OK:
+			own := strings.HasPrefix(name, "scagent.") // these hand on what they are given
+			if v, err := (&tasks.Result{Outcome: o}).JSONValue(); !own && (err != nil || !json.Valid(v)) {
+				t.Errorf("%s(%q) = %q, as JSON %s, %v", name, b, o.Value, v, err)
 			}
-			switch o.Code {
-			case tasks.OK:
-				own := strings.HasPrefix(name, "scagent.") // these hand on what they are given
-				if v, err := (&tasks.Result{Outcome: o}).JSONValue(); !own && (err != nil || !json.Valid(v)) {
-					t.Errorf("%s(%q) = %q, as JSON %s, %v", name, b, o.Value, v, err)
-				}
-			case tasks.BadInput, tasks.NoFunction, tasks.Failed:
-			default:
-				t.Errorf("%s(%q) ended as %v %q", name, b, o.Code, o.Text)
-			}
-		})
+		case tasks.BadInput, tasks.NoFunction, tasks.Failed:
+		default:
+			t.Errorf("%s(%q) ended as %v %q", name, b, o.Code, o.Text)
+		}
 	})
 }

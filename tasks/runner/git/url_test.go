@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/scagent/scagent/test/bounds"
 )
 
 func TestURL(t *testing.T) {
@@ -60,8 +62,13 @@ func FuzzURL(f *testing.F) {
 		f.Add(in)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
+		bounds.Input(t, in)
+		defer bounds.Check(t)()
 		got, err := URL(in, "")
 		if err != nil {
+			if strings.ContainsAny(err.Error(), "\n\x1b\x00") || !utf8.ValidString(err.Error()) || len(err.Error()) > 500 {
+				t.Errorf("URL(%.80q): %q", in, err)
+			}
 			return
 		}
 		s, err := scheme(got)

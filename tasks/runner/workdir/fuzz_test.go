@@ -129,40 +129,39 @@ func FuzzPlace(f *testing.F) {
 			task.Inputs = append(task.Inputs, in)
 		}
 		o, root := newOutside(t)
-		bounds.Check(t, func() {
-			a := attempt(&task, nil)
-			d, err := workdir.Create(root, a)
+		defer bounds.Check(t)()
+		a := attempt(&task, nil)
+		d, err := workdir.Create(root, a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Remove()
+		err = d.Place(t.Context(), a)
+		o.check(d, "Place")
+		switch code(err) {
+		case tasks.OK:
 			if err != nil {
-				t.Fatal(err)
+				t.Errorf("Place = %v, want an *Error", err)
 			}
-			defer d.Remove()
-			err = d.Place(t.Context(), a)
-			o.check(d, "Place")
-			switch code(err) {
-			case tasks.OK:
-				if err != nil {
-					t.Errorf("Place = %v, want an *Error", err)
-				}
-			case tasks.BadInput:
-			default:
-				t.Errorf("Place = %v %q; only the task is at fault", code(err), err)
+		case tasks.BadInput:
+		default:
+			t.Errorf("Place = %v %q; only the task is at fault", code(err), err)
+		}
+		if err != nil && strings.ContainsAny(err.Error(), "\n\x00\x1b") {
+			t.Errorf("%q is no line", err)
+		}
+		if invalid := task.Validate(); err == nil && invalid != nil && !odd {
+			t.Errorf("placed, and not valid: %v", invalid)
+		}
+		for i := range task.Inputs {
+			in := &task.Inputs[i]
+			if err != nil || fs.FileMode(in.Mode).Type() != 0 {
+				continue
 			}
-			if err != nil && strings.ContainsAny(err.Error(), "\n\x00\x1b") {
-				t.Errorf("%q is no line", err)
+			if b, err := os.ReadFile(filepath.Join(d.Path(), in.Name)); fs.FileMode(in.Mode).Perm()&0o400 != 0 && (err != nil || !bytes.Equal(b, in.Inline)) {
+				t.Errorf("%q has %q, %v; want %q", in.Name, b, err, in.Inline)
 			}
-			if invalid := task.Validate(); err == nil && invalid != nil && !odd {
-				t.Errorf("placed, and not valid: %v", invalid)
-			}
-			for i := range task.Inputs {
-				in := &task.Inputs[i]
-				if err != nil || fs.FileMode(in.Mode).Type() != 0 {
-					continue
-				}
-				if b, err := os.ReadFile(filepath.Join(d.Path(), in.Name)); fs.FileMode(in.Mode).Perm()&0o400 != 0 && (err != nil || !bytes.Equal(b, in.Inline)) {
-					t.Errorf("%q has %q, %v; want %q", in.Name, b, err, in.Inline)
-				}
-			}
-		})
+		}
 	})
 }
 
@@ -194,39 +193,38 @@ func FuzzCollect(f *testing.F) {
 		}
 		before := o.list(d)
 		o.was = before
-		bounds.Check(t, func() {
-			got, err := d.Collect(t.Context(), a)
-			if is := o.list(d); is != before {
-				t.Errorf("Collect changed what is outside:\n%s\nwas\n%s", is, before)
+		defer bounds.Check(t)()
+		got, err := d.Collect(t.Context(), a)
+		if is := o.list(d); is != before {
+			t.Errorf("Collect changed what is outside:\n%s\nwas\n%s", is, before)
+		}
+		if err != nil && (code(err) != tasks.BadInput || strings.ContainsAny(err.Error(), "\n\x00\x1b")) {
+			t.Errorf("Collect = %v %q", code(err), err)
+		}
+		if strings.ContainsAny(got.Text(), "\n\x00\x1b") {
+			t.Errorf("the text is no line: %q", got.Text())
+		}
+		names := map[string]bool{}
+		for _, file := range got.Files {
+			if err := tasks.CheckName(file.Name); err != nil || names[file.Name] {
+				t.Errorf("%q came back, twice %v: %v", file.Name, names[file.Name], err)
 			}
-			if err != nil && (code(err) != tasks.BadInput || strings.ContainsAny(err.Error(), "\n\x00\x1b")) {
-				t.Errorf("Collect = %v %q", code(err), err)
-			}
-			if strings.ContainsAny(got.Text(), "\n\x00\x1b") {
-				t.Errorf("the text is no line: %q", got.Text())
-			}
-			names := map[string]bool{}
-			for _, file := range got.Files {
-				if err := tasks.CheckName(file.Name); err != nil || names[file.Name] {
-					t.Errorf("%q came back, twice %v: %v", file.Name, names[file.Name], err)
+			names[file.Name] = true
+			switch mode := fs.FileMode(file.Mode); mode.Type() {
+			case 0:
+				if !inside[string(file.Inline)] {
+					t.Errorf("%q has %q, which the task did not write", file.Name, file.Inline)
 				}
-				names[file.Name] = true
-				switch mode := fs.FileMode(file.Mode); mode.Type() {
-				case 0:
-					if !inside[string(file.Inline)] {
-						t.Errorf("%q has %q, which the task did not write", file.Name, file.Inline)
-					}
-				case fs.ModeSymlink:
-					at := filepath.Join(filepath.Dir(file.Name), string(file.Inline))
-					if filepath.IsAbs(string(file.Inline)) || !filepath.IsLocal(at) {
-						t.Errorf("%q is a link to %q", file.Name, file.Inline)
-					}
-				case fs.ModeDir:
-				default:
-					t.Errorf("%q is %v", file.Name, mode)
+			case fs.ModeSymlink:
+				at := filepath.Join(filepath.Dir(file.Name), string(file.Inline))
+				if filepath.IsAbs(string(file.Inline)) || !filepath.IsLocal(at) {
+					t.Errorf("%q is a link to %q", file.Name, file.Inline)
 				}
+			case fs.ModeDir:
+			default:
+				t.Errorf("%q is %v", file.Name, mode)
 			}
-		})
+		}
 	})
 }
 
