@@ -297,6 +297,30 @@ func TestNodesSendNothingToThirdParties(t *testing.T) {
 	})
 }
 
+// User messages are ours to read, memberlist only hands them on: one whose sender
+// had a name of 254 bytes or more ended the process of whoever got it.
+func TestMessagesThatAreNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		nodes := l.pool(2, nil)
+		s := l.stranger()
+		sent := uint64(0)
+		for _, k := range []mailType{0, mailDirect, mailBroadcast, mailFarewell, 4, 255} {
+			for n := range 256 {
+				for _, b := range [][]byte{bytes.Repeat([]byte{'a'}, n), make([]byte, 400)} {
+					s.send(nodes[0], labelled(append([]byte{byte(kindUser), byte(k), byte(n)}, b...)))
+					sent++
+				}
+			}
+			time.Sleep(10 * time.Second) // of the bubble: no more than the limit on packets
+		}
+		if got := nodes[0].Stats().Refused["message_form"]; got != sent {
+			t.Errorf("%d of %d messages are refused", got, sent)
+		}
+		undisturbed(t, nodes, 5*time.Second, 0)
+	})
+}
+
 // Random bytes do nothing but count.
 func TestNoise(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

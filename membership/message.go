@@ -63,11 +63,14 @@ func (l *letter) encode() []byte {
 }
 
 func decodeLetter(b []byte) (letter, bool) {
-	if len(b) < 2 || len(b) < 2+int(b[1]) {
+	if len(b) < 2 {
 		return letter{}, false
 	}
-	l := letter{kind: mailType(b[0])}
-	from, rest := b[2:2+b[1]], b[2+int(b[1]):]
+	l, n := letter{kind: mailType(b[0])}, 2+int(b[1])
+	if len(b) < n {
+		return letter{}, false
+	}
+	from, rest := b[2:n], b[n:]
 	if !validGossipName(from) {
 		return letter{}, false
 	}
