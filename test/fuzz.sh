@@ -34,6 +34,12 @@ if $list; then
 	exit 0
 fi
 
+# only_time_up says whether all that failed is that the end of TIME was noticed in
+# the wrong order, as go test does now and then (go.dev/issue/75804).
+only_time_up() {
+	grep -qx ' *context deadline exceeded' "$1" && ! grep -Eq 'Failing input written|panic:|_test\.go:[0-9]+:|fuzzing process' "$1"
+}
+
 logs=${FUZZ_LOGS-$(mktemp -d)}
 mkdir -p "$logs" || exit 2
 echo "logs are in $logs"
@@ -42,7 +48,7 @@ while read -r package target; do
 	log=$logs/$(echo "$package" | tr / -)-$target.log
 	# What is interesting is made small, but not at length: that is time in which
 	# nothing new is tried.
-	if go test "./$package" -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 2s -parallel "$parallel" >"$log" 2>&1 </dev/null; then
+	if go test "./$package" -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 2s -parallel "$parallel" >"$log" 2>&1 </dev/null || only_time_up "$log"; then
 		echo "ok    $package $target: $(grep -o 'execs: [0-9]*' "$log" | tail -n 1)"
 	else
 		echo "FAIL  $package $target: see $log"

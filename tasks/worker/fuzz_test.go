@@ -44,6 +44,7 @@ type session struct {
 	*rig
 	script script
 
+	// mu guards the fields below. It is taken after Worker.mu.
 	mu       sync.Mutex
 	known    [sessionKeys]claim
 	inUse    int // slots
@@ -257,6 +258,8 @@ func runSession(t *testing.T, b []byte) {
 			}
 		}
 		time.Sleep(2 * r.w.cfg.KeepOutcome)
+		r.w.mu.Lock()
+		defer r.w.mu.Unlock()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.over = true
