@@ -205,7 +205,7 @@ func byPacket(t *testing.T, h *host, c *caller) bool {
 			k := c.keys.GossipKeys()[0]
 			return []seal.Key{{Tag: k.Tag, Secret: k.Secret}}
 		})
-		b = sealer.Seal(nil, b)
+		b = sealer.Seal(nil, b, h.Self().AddrPort)
 	}
 	before := h.refused("gossip_refused_packet_")
 	to, err := net.ResolveUDPAddr("udp", h.addr)
@@ -222,7 +222,7 @@ func byPacket(t *testing.T, h *host, c *caller) bool {
 		if err != nil || sealer == nil {
 			return err == nil
 		}
-		_, err = sealer.Open(nil, buf[:n])
+		_, err = sealer.Open(nil, buf[:n], s.LocalAddr().(*net.UDPAddr).AddrPort())
 		return err == nil
 	}, func() bool { return h.refused("gossip_refused_packet_") > before })
 }

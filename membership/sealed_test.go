@@ -95,7 +95,7 @@ func TestStrangersAtASealedPool(t *testing.T) {
 			if len(b) > 1300 {
 				b = b[:1300]
 			}
-			for _, p := range [][]byte{b, wrong.Seal(nil, b), forged.Seal(nil, b)} {
+			for _, p := range [][]byte{b, wrong.Seal(nil, b, nodes[0].config.Advertise), forged.Seal(nil, b, nodes[0].config.Advertise)} {
 				s.send(nodes[0], p)
 				sent++
 			}
@@ -123,8 +123,8 @@ func TestInsidersCannotCrashNodes(t *testing.T) {
 			append([]byte{byte(kindEncrypt), 0, 0, 0, 45, 0}, make([]byte, 44)...), {byte(kindCompound), 255}, {byte(kindCompress)}, {},
 			wire(kindAlive, wireAlive{1, nodes[1].name(), nil, 0, nil, []byte{1, 5}}), wire(kindDead, wireAccusation{1<<32 - 1, nodes[1].name(), nodes[2].name()}),
 		} {
-			s.send(nodes[0], in.Seal(nil, labelled(body)))
-			s.send(nodes[0], in.Seal(nil, body))
+			s.send(nodes[0], in.Seal(nil, labelled(body), nodes[0].config.Advertise))
+			s.send(nodes[0], in.Seal(nil, body, nodes[0].config.Advertise))
 			c := s.dial(nodes[0])
 			c.Write(labelled(body))
 			c.Close()
@@ -142,7 +142,7 @@ func TestReplayedFarewell(t *testing.T) {
 		l := newLab(t)
 		nodes := l.pool(3, sealedWith(gossipKey(1)))
 		old := insider(1)
-		captured := old.Seal(nil, labelled(wire(kindDead, wireAccusation{1, nodes[2].name(), nodes[2].name()})))
+		captured := old.Seal(nil, labelled(wire(kindDead, wireAccusation{1, nodes[2].name(), nodes[2].name()})), nodes[0].config.Advertise)
 		s := l.stranger()
 		s.send(nodes[0], captured)
 		s.send(nodes[0], captured)
@@ -150,12 +150,32 @@ func TestReplayedFarewell(t *testing.T) {
 		if got := nodes[0].Stats().Refused["packet_replayed"]; got != 1 {
 			t.Errorf("%d packets are refused as replayed, want 1", got)
 		}
-		s.send(nodes[0], insider(2).Seal(nil, labelled(wire(kindAck, wireAck{SeqNo: 1}))))
+		s.send(nodes[0], insider(2).Seal(nil, labelled(wire(kindAck, wireAck{SeqNo: 1})), nodes[0].config.Advertise))
 		time.Sleep(time.Second)
-		s.send(nodes[0], old.Seal(nil, labelled(wire(kindDead, wireAccusation{1, nodes[2].name(), nodes[2].name()}))))
+		s.send(nodes[0], old.Seal(nil, labelled(wire(kindDead, wireAccusation{1, nodes[2].name(), nodes[2].name()})), nodes[0].config.Advertise))
 		undisturbed(t, nodes, 20*time.Second, time.Second)
 		if got := nodes[0].Stats().Refused["packet_replayed"]; got != 2 {
 			t.Errorf("%d packets are refused as replayed, want 2: an older session's too", got)
+		}
+	})
+}
+
+// A packet that was overheard on its way to one member says nothing to another: an
+// answer to the one's probe would be taken for one to the other's.
+func TestPacketSentOnToAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		nodes := l.pool(3, sealedWith(gossipKey(1)))
+		captured := insider(1).Seal(nil, labelled(wire(kindAck, wireAck{SeqNo: 1})), nodes[0].config.Advertise)
+		s := l.stranger()
+		for _, n := range nodes {
+			s.send(n, captured)
+		}
+		time.Sleep(time.Second)
+		for i, want := range []uint64{0, 1, 1} {
+			if got := nodes[i].Stats().Refused["packet_forged"]; got != want {
+				t.Errorf("node %d refused %d packets as forged, want %d", i, got, want)
+			}
 		}
 	})
 }

@@ -68,7 +68,7 @@ func (t *transport) unseal(b, opened []byte) ([]byte, error) {
 	if t.sealer == nil {
 		return b, nil
 	}
-	b, err := t.sealer.Open(opened, b)
+	b, err := t.sealer.Open(opened, b, t.advertise)
 	switch {
 	case errors.Is(err, seal.ErrUnknownKey):
 		return nil, refusal(reasonUnknownKey)
@@ -201,7 +201,7 @@ func (t *transport) WriteToAddress(b []byte, addr memberlist.Address) (time.Time
 	t.guard.suspicions(b)
 	t.packetsOut.Add(1)
 	if t.sealer != nil {
-		b = t.sealer.Seal(make([]byte, 0, len(b)+seal.Overhead), b)
+		b = t.sealer.Seal(make([]byte, 0, len(b)+seal.Overhead), b, netip.AddrPortFrom(to.Addr().Unmap(), to.Port()))
 	}
 	_, err = t.packets.WriteTo(b, net.UDPAddrFromAddrPort(to))
 	if err != nil && t.ctx.Err() != nil {

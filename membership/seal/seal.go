@@ -12,7 +12,8 @@
 //	13      8     session: larger at each start of the sender
 //	21      8     counter: from a random number in each session, larger in each datagram
 //	29      n     contents, AES-256-GCM (NIST SP 800-38D)
-//	29+n    16    tag of GCM, over all that precedes
+//	29+n    16    tag of GCM, over all that precedes, and over the address that the
+//	              datagram is for, which is not in it: 16 bytes as in IPv6, port u16
 //
 // The AES key is that of one sender's session, HKDF-Expand of the Key over "pkt/",
 // sender and session (RFC 5869), and the nonce is the counter. So no nonce is used
@@ -24,7 +25,7 @@
 // For each sender the newest session is remembered, with the highest counter and
 // a window of the 960 before it, as in RFC 6479. What is older, or was seen, is
 // refused. A receiver that has just started remembers nothing yet: it may take an
-// old datagram once.
+// old datagram once. Nobody takes one that was for another.
 package seal
 
 import (
@@ -36,6 +37,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 )
@@ -131,8 +133,17 @@ func nonceOf(counter []byte) (n [12]byte) {
 	return n
 }
 
-// Seal appends the sealed form of plain to dst, which must not overlap it.
-func (s *Sealer) Seal(dst, plain []byte) []byte {
+// additional is what the seal is over besides the contents.
+func additional(header []byte, to netip.AddrPort) []byte {
+	b := make([]byte, 0, headerBytes+18)
+	ip := to.Addr().As16()
+	b = append(append(b, header...), ip[:]...)
+	return binary.BigEndian.AppendUint16(b, to.Port())
+}
+
+// Seal appends the sealed form of plain to dst, which must not overlap it. to is the
+// address under which the receiver knows itself.
+func (s *Sealer) Seal(dst, plain []byte, to netip.AddrPort) []byte {
 	key := &s.keys()[0]
 	s.mu.Lock()
 	aead := s.out[key.Tag]
@@ -152,12 +163,12 @@ func (s *Sealer) Seal(dst, plain []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, s.counter.Add(1))
 	header := dst[at : at+headerBytes : at+headerBytes]
 	nonce := nonceOf(header[21:])
-	return aead.Seal(dst, nonce[:], plain, header)
+	return aead.Seal(dst, nonce[:], plain, additional(header, to))
 }
 
 // Open appends the contents of a sealed datagram to dst, which must not overlap
-// it. Its error is one of this package's.
-func (s *Sealer) Open(dst, sealed []byte) ([]byte, error) {
+// it. at is this node's own address. Its error is one of this package's.
+func (s *Sealer) Open(dst, sealed []byte, at netip.AddrPort) ([]byte, error) {
 	if len(sealed) < Overhead || sealed[0] != version {
 		return dst, ErrMalformed
 	}
@@ -194,7 +205,7 @@ func (s *Sealer) Open(dst, sealed []byte) ([]byte, error) {
 		aead = aeadOf(key, id, session)
 	}
 	nonce := nonceOf(header[21:])
-	plain, err := aead.Open(dst, nonce[:], sealed[headerBytes:], header)
+	plain, err := aead.Open(dst, nonce[:], sealed[headerBytes:], additional(header, at))
 	if err != nil {
 		return dst, ErrForged
 	}
