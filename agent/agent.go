@@ -25,6 +25,7 @@ import (
 	"github.com/scagent/scagent/tasks/runner/process"
 	"github.com/scagent/scagent/tasks/wire"
 	"github.com/scagent/scagent/tasks/worker"
+	"golang.org/x/time/rate"
 )
 
 // Agent is a node of the pool. Its methods may be called from any goroutine;
@@ -63,6 +64,7 @@ type Agent struct {
 	cancel      context.CancelFunc
 	wg          sync.WaitGroup // goroutines of the agent itself
 	dials       chan struct{}  // a token for each dial that an announcement caused
+	notJoined   rate.Sometimes // of log lines about announcements that led nowhere: strangers can cause them
 	badMessages atomic.Uint64  // gossip messages that mean nothing
 	httpRefused atomic.Uint64  // requests to the public server of who may not make them
 	httpCrowded atomic.Uint64  // connections to it closed because there were too many
@@ -100,7 +102,7 @@ func New(cfg Config) (*Agent, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Agent{
 		cfg: cfg, functions: function.NewRegistry(), feed: api.NewFeed(),
-		ctx: ctx, cancel: cancel, dials: make(chan struct{}, announceDials), rotated: make(chan struct{}, 1), done: make(chan struct{}),
+		ctx: ctx, cancel: cancel, dials: make(chan struct{}, announceDials), notJoined: rate.Sometimes{First: 10, Interval: 10 * time.Second}, rotated: make(chan struct{}, 1), done: make(chan struct{}),
 		available: !cfg.Unavailable,
 	}, nil
 }

@@ -332,7 +332,9 @@ func (a *Agent) onStranger(h beacon.Heard) {
 		ctx, cancel := context.WithTimeout(a.ctx, announceTimeout)
 		defer cancel()
 		if _, err := a.pool.Join(ctx, h.Addr.String()); err != nil && a.ctx.Err() == nil {
-			a.cfg.Logger.Printf("[WARN] agent: a node that announced itself was not joined: name=%q addr=%s err=%q", h.Name, h.Addr, fmt.Sprint(err))
+			a.notJoined.Do(func() {
+				a.cfg.Logger.Printf("[WARN] agent: a node that announced itself was not joined: name=%q addr=%s err=%q", h.Name, h.Addr, fmt.Sprint(err))
+			})
 		}
 	})
 }
