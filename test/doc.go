@@ -17,6 +17,14 @@
 // Labs need Linux, root and ip; single tests need more. A test says aloud what
 // it lacks and skips; with SCAGENT_TEST_NO_SKIP=1 it fails.
 //
+// # Attackers
+//
+// An attacker is the test program itself, started again on a host of the lab with
+// orders in its environment (attack_test.go). It does what they say for a bounded
+// time and at bounded rates, says what it did, and ends by itself; what it got to
+// read is kept for the test. There is a file for each way in. Pools are attacked for
+// ten seconds, or for a minute with SCAGENT_TEST_LONG=1.
+//
 // # Time
 //
 // Nothing sleeps for something to have happened: tests wait for lines that
