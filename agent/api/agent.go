@@ -9,17 +9,11 @@ import (
 )
 
 func (h *handler) info(w http.ResponseWriter, r *http.Request) error {
-	if _, err := query(r); err != nil {
-		return err
-	}
 	writeJSON(w, http.StatusOK, h.b.Info())
 	return nil
 }
 
 func (h *handler) members(w http.ResponseWriter, r *http.Request) error {
-	if _, err := query(r); err != nil {
-		return err
-	}
 	ms := h.b.APIMembers()
 	if ms == nil {
 		ms = []Member{}
@@ -30,7 +24,7 @@ func (h *handler) members(w http.ResponseWriter, r *http.Request) error {
 
 func (h *handler) setAvailable(w http.ResponseWriter, r *http.Request) error {
 	var req AvailableRequest
-	if err := decode(w, r, maxSmallBody, &req); err != nil {
+	if err := h.decode(w, r, maxSmallBody, &req); err != nil {
 		return err
 	}
 	if req.Available == nil {
@@ -45,7 +39,7 @@ func (h *handler) setAvailable(w http.ResponseWriter, r *http.Request) error {
 
 func (h *handler) setData(w http.ResponseWriter, r *http.Request) error {
 	var data json.RawMessage
-	err := decode(w, r, maxDataBody, &data, "")
+	err := h.decode(w, r, maxDataBody, &data, "")
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
 		return &Error{CodeDataTooLarge, "the data is larger than 1 MiB; keep it to what tasks are picked by", http.StatusRequestEntityTooLarge}
@@ -62,7 +56,7 @@ func (h *handler) setData(w http.ResponseWriter, r *http.Request) error {
 
 func (h *handler) join(w http.ResponseWriter, r *http.Request) error {
 	var req JoinRequest
-	if err := decode(w, r, maxSmallBody, &req); err != nil {
+	if err := h.decode(w, r, maxSmallBody, &req); err != nil {
 		return err
 	}
 	if len(req.Addrs) == 0 {
@@ -88,9 +82,6 @@ func (h *handler) leave(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *handler) putBlob(w http.ResponseWriter, r *http.Request) error {
-	if _, err := query(r); err != nil {
-		return err
-	}
 	body := &bodyReader{r: r.Body}
 	hash, size, err := h.b.PutBlob(r.Context(), body)
 	if body.err != nil {

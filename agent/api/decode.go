@@ -26,8 +26,8 @@ const (
 // decode reads a JSON body into v, strictly: it must be one value in UTF-8, all
 // of whose fields are known, spelled exactly, and there once. free lists the
 // paths below which objects may have any fields.
-func decode(w http.ResponseWriter, r *http.Request, limit int64, v any, free ...string) error {
-	body, err := readJSON(w, r, limit)
+func (h *handler) decode(w http.ResponseWriter, r *http.Request, limit int64, v any, free ...string) error {
+	body, err := h.readJSON(w, r, limit)
 	if err != nil {
 		return err
 	}
@@ -43,8 +43,8 @@ func unmarshalBody(body []byte, v any, free ...string) error {
 }
 
 // readJSON reads a body that should be JSON.
-func readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if err := checkType(r); err != nil {
+func (h *handler) readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if err := h.checkType(r); err != nil {
 		return nil, err
 	}
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
@@ -55,22 +55,22 @@ func readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	return b, err
 }
 
-// checkType refuses bodies that are something else than JSON. What curl says
-// unless it is told is taken too, but not from a browser, where forms can be sent
-// by other sites.
-func checkType(r *http.Request) error {
+// checkType refuses bodies that are something else than JSON. Over a unix socket
+// what curl says unless it is told is taken too, but not where browsers come: forms
+// can be sent by other sites.
+func (h *handler) checkType(r *http.Request) error {
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		return &Error{CodeBadType, fmt.Sprintf("Content-Encoding is %q; send the body as it is", e), http.StatusUnsupportedMediaType}
 	}
 	t := r.Header.Get("Content-Type")
-	browser := r.Header.Get("Origin") != ""
+	curl := len(h.o.Hosts) == 0
 	kind, _, err := mime.ParseMediaType(t)
 	switch {
-	case t == "" && !browser:
-		return nil
 	case err == nil && kind == "application/json":
 		return nil
-	case err == nil && kind == "application/x-www-form-urlencoded" && !browser:
+	case t == "" && (curl || r.ContentLength == 0):
+		return nil
+	case err == nil && kind == "application/x-www-form-urlencoded" && curl:
 		return nil
 	}
 	return &Error{CodeBadType, fmt.Sprintf("Content-Type is %q; want application/json", t), http.StatusUnsupportedMediaType}

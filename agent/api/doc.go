@@ -5,6 +5,9 @@
 // both directions. Package client speaks it from Go; from a shell it is
 //
 //	curl --unix-socket /run/scagent/1.sock http://scagent/v1/members
+//	curl -H "Authorization: Bearer $(cat FILE)" http://127.0.0.1:PORT/v1/members
+//
+// the latter with `agent -http 127.0.0.1:PORT`, and FILE as `scagent info` says.
 //
 // # Routes
 //
@@ -47,8 +50,31 @@
 //
 // # Trust
 //
-// Whoever can open the socket can run anything on every worker. On TCP, where
-// browsers can reach it, Options.Token and Options.Hosts must be set: requests
-// need the token, and neither another site's pages nor a name that was pointed at
-// this host get through.
+// Whoever can use the API can run anything on every worker. There are two ways to it.
+//
+// A unix socket is guarded by the file system and, on accept, by who the kernel
+// says connects: see package home. No browser speaks over one, so what looks like a
+// page's request (Origin, Sec-Fetch-Site) is refused all the same, for those who
+// make a socket reachable by other means.
+//
+// TCP can be reached by every user of the host, and by every page in a browser on
+// it. It is on loopback alone (ParseTCP), and Options.Token and Options.Hosts are set:
+//
+//   - Every request but /healthz and /readyz, which tell nothing, carries the token,
+//     as Authorization: Bearer. Nothing else is read: not the query, no cookie.
+//   - The Host must be one of the agent's own (Hosts), so that a name which was made
+//     to point here gets 421.
+//   - A request from a page (Origin, Sec-Fetch-Site) must be from a page of the agent
+//     itself. No answer lets other origins read it, and preflights are refused.
+//   - JSON must be sent as application/json, which no form can.
+//   - GET and HEAD change nothing.
+//
+// Who has not shown the token can hold a connection for some seconds, and there are
+// at most 256. Another user of the host can still keep TCP busy; the socket is not
+// affected.
+//
+// The token is that of one agent, 256 random bits in a file that only its user can
+// read (home.Home.Token). A program that listens at the port while the agent is
+// down can ask for it: the client of this module sends it only to an agent that
+// lives, but curl sends it to whoever is there.
 package api

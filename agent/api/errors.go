@@ -116,8 +116,11 @@ func oneLine(s string) string {
 
 func writeError(w http.ResponseWriter, err error) {
 	e := ErrorOf(err)
-	if e.Status == http.StatusServiceUnavailable {
+	switch e.Status {
+	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "1")
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
 	writeJSON(w, e.Status, ErrorBody{e})
 }

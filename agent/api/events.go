@@ -21,17 +21,14 @@ const (
 
 // events answers with server-sent events, as HTML's chapter 9.2 has them.
 func (h *handler) events(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r, "after")
-	if err != nil {
-		return err
-	}
 	last := r.Header.Get("Last-Event-ID")
 	if last == "" {
-		last = q.Get("after")
+		last = r.URL.Query().Get("after")
 	}
 	feed := h.b.Feed()
 	after := feed.Last()
 	if last != "" {
+		var err error
 		if after, err = strconv.ParseUint(last, 10, 63); err != nil {
 			return badRequest("the last event is %.80q; want the number of one", last)
 		}

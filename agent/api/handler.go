@@ -1,12 +1,15 @@
 package api
 
 import (
+	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/scagent/scagent/tasks"
 )
@@ -23,13 +26,16 @@ type Options struct {
 	// "127.0.0.1:8080"; pages served there may use the API. Default: any, and
 	// no page may.
 	Hosts []string
+	// Refused is told of each request that the guard refuses. It may be called
+	// by several goroutines at once. Default: nobody is told.
+	Refused func()
 }
 
 // handler is what NewHandler returns. Its fields are constant.
 type handler struct {
 	b        Backend
 	o        Options
-	mux      *http.ServeMux
+	served   http.Handler  // the routes
 	watchers chan struct{} // a token for each client of /v1/events
 }
 
@@ -39,46 +45,88 @@ const maxWatchers = 64
 // call answers a request. An error means that nothing was written yet.
 type call func(w http.ResponseWriter, r *http.Request) error
 
+// route is a method of a path.
+type route struct {
+	method, pattern string
+	call            call
+	params          []string // that its query may have
+}
+
+// routes are all that is served. What GET and HEAD name changes nothing.
+func (h *handler) routes() []route {
+	return []route{
+		{"GET", "/v1/info", h.info, nil},
+		{"GET", "/v1/members", h.members, nil},
+		{"GET", "/v1/tasks", h.list, []string{"state", "limit", "after"}},
+		{"POST", "/v1/tasks", h.submit, []string{"follow", "dry_run"}},
+		{"GET", "/v1/tasks/{id}", h.task, nil},
+		{"GET", "/v1/tasks/{id}/output", h.output, []string{"stream", "follow"}},
+		{"POST", "/v1/tasks/{id}/cancel", h.cancel, nil},
+		{"GET", "/v1/runs/{id}/events", h.runEvents, nil},
+		{"GET", "/v1/events", h.events, []string{"after"}},
+		{"PUT", "/v1/available", h.setAvailable, nil},
+		{"PUT", "/v1/data", h.setData, nil},
+		{"POST", "/v1/join", h.join, nil},
+		{"POST", "/v1/leave", h.leave, nil},
+		{"PUT", "/v1/blobs", h.putBlob, nil},
+		{"GET", "/v1/blobs/{hash}", h.getBlob, nil},
+		{"HEAD", "/v1/blobs/{hash}", h.getBlob, nil},
+		{"GET", healthz, h.healthz, nil},
+		{"HEAD", healthz, h.healthz, nil},
+		{"GET", readyz, h.readyz, nil},
+		{"HEAD", readyz, h.readyz, nil},
+	}
+}
+
+// What needs no token: it tells nothing but that an agent is there.
+const (
+	healthz = "/healthz"
+	readyz  = "/readyz"
+)
+
 // NewHandler returns the handler of the local API.
 func NewHandler(b Backend, o Options) http.Handler {
-	h := &handler{b: b, o: o, mux: http.NewServeMux(), watchers: make(chan struct{}, maxWatchers)}
-	for pattern, calls := range map[string]map[string]call{
-		"/v1/info":              {"GET": h.info},
-		"/v1/members":           {"GET": h.members},
-		"/v1/tasks":             {"GET": h.list, "POST": h.submit},
-		"/v1/tasks/{id}":        {"GET": h.task},
-		"/v1/tasks/{id}/output": {"GET": h.output},
-		"/v1/tasks/{id}/cancel": {"POST": h.cancel},
-		"/v1/runs/{id}/events":  {"GET": h.runEvents},
-		"/v1/events":            {"GET": h.events},
-		"/v1/available":         {"PUT": h.setAvailable},
-		"/v1/data":              {"PUT": h.setData},
-		"/v1/join":              {"POST": h.join},
-		"/v1/leave":             {"POST": h.leave},
-		"/v1/blobs":             {"PUT": h.putBlob},
-		"/v1/blobs/{hash}":      {"GET": h.getBlob, "HEAD": h.getBlob},
-		"/healthz":              {"GET": h.healthz, "HEAD": h.healthz},
-		"/readyz":               {"GET": h.readyz, "HEAD": h.readyz},
-	} {
-		h.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			c := calls[r.Method]
-			if c == nil {
-				var allowed []string
-				for m := range calls {
-					allowed = append(allowed, m)
-				}
-				slices.Sort(allowed)
-				w.Header().Set("Allow", strings.Join(allowed, ", "))
-				writeError(w, &Error{CodeBadMethod, "the method is " + strconv.Quote(r.Method) + "; want " + strings.Join(allowed, " or "), http.StatusMethodNotAllowed})
+	h := &handler{b: b, o: o, watchers: make(chan struct{}, maxWatchers)}
+	if h.o.Refused == nil {
+		h.o.Refused = func() {}
+	}
+	paths := map[string]map[string]route{} // pattern, method
+	for _, rt := range h.routes() {
+		if paths[rt.pattern] == nil {
+			paths[rt.pattern] = map[string]route{}
+		}
+		paths[rt.pattern][rt.method] = rt
+	}
+	mux := http.NewServeMux()
+	for pattern, methods := range paths {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			rt, ok := methods[r.Method]
+			if !ok {
+				writeError(w, badMethod(w, r, methods))
 				return
 			}
-			if err := c(w, r); err != nil {
+			err := checkQuery(r, rt.params)
+			if err == nil {
+				err = rt.call(w, r)
+			}
+			if err != nil {
 				writeError(w, err)
 			}
 		})
 	}
-	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { writeError(w, notFound(r)) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { writeError(w, notFound(r)) })
+	// The guard has looked already, and at reads too; what it may miss of a
+	// browser that changes something is seen here.
+	p := http.NewCrossOriginProtection()
+	p.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { writeError(w, crossSite("of another site")) }))
+	h.served = p.Handler(mux)
 	return h
+}
+
+func badMethod(w http.ResponseWriter, r *http.Request, methods map[string]route) error {
+	allowed := slices.Sorted(maps.Keys(methods))
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	return &Error{CodeBadMethod, fmt.Sprintf("the method is %.80q; want %s", r.Method, strings.Join(allowed, " or ")), http.StatusMethodNotAllowed}
 }
 
 func notFound(r *http.Request) error {
@@ -91,7 +139,15 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	hd.Set("Cache-Control", "no-store")
 	hd.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	hd.Set("Referrer-Policy", "no-referrer")
-	if err := h.guard(r); err != nil {
+	proven, err := h.guard(r)
+	if !proven {
+		// Who has not shown the token keeps no connection busy for long, neither
+		// with a body that does not end nor with one request after the other.
+		hd.Set("Connection", "close")
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerTimeout)) // best effort
+	}
+	if err != nil {
+		h.o.Refused()
 		writeError(w, err)
 		return
 	}
@@ -99,27 +155,28 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, notFound(r)) // the mux would answer with a redirect
 		return
 	}
-	h.mux.ServeHTTP(w, r)
+	h.served.ServeHTTP(w, r)
 }
 
-// query returns the parameters of a request, of which it may have the named ones.
-func query(r *http.Request, names ...string) (url.Values, error) {
+// checkQuery refuses parameters that the route does not have. Routes read those
+// that it has with Request.URL.Query.
+func checkQuery(r *http.Request, names []string) error {
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, badRequest("the query cannot be read: %v", err)
+		return badRequest("the query cannot be read: %v", err)
 	}
 	for name, values := range q {
 		if !slices.Contains(names, name) {
 			if len(names) == 0 {
-				return nil, badRequest("unknown parameter %.80q; there is none here", name)
+				return badRequest("unknown parameter %.80q; there is none here", name)
 			}
-			return nil, badRequest("unknown parameter %.80q; want %s", name, strings.Join(names, ", "))
+			return badRequest("unknown parameter %.80q; want %s", name, strings.Join(names, ", "))
 		}
 		if len(values) > 1 {
-			return nil, badRequest("the parameter %s is there %d times; want it once", name, len(values))
+			return badRequest("the parameter %s is there %d times; want it once", name, len(values))
 		}
 	}
-	return q, nil
+	return nil
 }
 
 // flag reads a parameter that is 1 or 0.

@@ -57,9 +57,6 @@ func streamEvent(ev *master.Event) StreamEvent {
 }
 
 func (h *handler) runEvents(w http.ResponseWriter, r *http.Request) error {
-	if _, err := query(r); err != nil {
-		return err
-	}
 	id, err := pathID(r)
 	if err != nil {
 		return err
@@ -95,10 +92,7 @@ func (h *handler) submitted(id tasks.ID) (Submitted, error) {
 }
 
 func (h *handler) output(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r, "stream", "follow")
-	if err != nil {
-		return err
-	}
+	q := r.URL.Query()
 	follow, err := flag(q, "follow")
 	if err != nil {
 		return err

@@ -20,10 +20,7 @@ const (
 )
 
 func (h *handler) submit(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r, "follow", "dry_run")
-	if err != nil {
-		return err
-	}
+	q := r.URL.Query()
 	follow, err := flag(q, "follow")
 	if err != nil {
 		return err
@@ -35,7 +32,7 @@ func (h *handler) submit(w http.ResponseWriter, r *http.Request) error {
 	if follow && dry {
 		return badRequest("follow and dry_run exclude each other; a dry run starts nothing")
 	}
-	body, err := readJSON(w, r, maxTaskBody)
+	body, err := h.readJSON(w, r, maxTaskBody)
 	if err != nil {
 		return err
 	}
@@ -89,10 +86,8 @@ func (h *handler) dryRun(w http.ResponseWriter, r *http.Request, s tasks.Submiss
 }
 
 func (h *handler) list(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r, "state", "limit", "after")
-	if err != nil {
-		return err
-	}
+	q := r.URL.Query()
+	var err error
 	var states []tasks.State
 	if v := q.Get("state"); v != "" {
 		known := []tasks.State{tasks.StateQueued, tasks.StateRunning, tasks.StateDone, tasks.StateFailed, tasks.StateCancelled, tasks.StateLost}
@@ -125,9 +120,6 @@ func (h *handler) list(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *handler) task(w http.ResponseWriter, r *http.Request) error {
-	if _, err := query(r); err != nil {
-		return err
-	}
 	id, err := pathID(r)
 	if err != nil {
 		return err
@@ -173,14 +165,11 @@ func writeRun(w http.ResponseWriter, run *master.Run) {
 }
 
 func (h *handler) cancel(w http.ResponseWriter, r *http.Request) error {
-	if _, err := query(r); err != nil {
-		return err
-	}
 	id, err := pathID(r)
 	if err != nil {
 		return err
 	}
-	body, err := readJSON(w, r, maxSmallBody)
+	body, err := h.readJSON(w, r, maxSmallBody)
 	if err != nil {
 		return err
 	}

@@ -10,29 +10,33 @@ import (
 
 // Info is what GET /v1/info answers: this agent.
 type Info struct {
-	ID         string            `json:"id"`
-	Name       string            `json:"name"`
-	Version    string            `json:"version"`
-	Cluster    string            `json:"cluster"`
-	Roles      []string          `json:"roles"`
-	Addr       string            `json:"addr"` // advertised, ip:port
-	Bind       string            `json:"bind"` // bound, ip:port
-	Posture    string            `json:"posture"`
-	Trust      string            `json:"trust"` // one sentence: who may run what here as whom
-	Kinds      []tasks.Kind      `json:"kinds"`
-	Policy     policy.Policy     `json:"policy"` // of this node's worker, as it is in force
-	Functions  []string          `json:"functions"`
-	Slots      int               `json:"slots"`
-	Busy       int               `json:"busy"`
-	Available  bool              `json:"available"`
-	Draining   bool              `json:"draining"`
-	Pid        int               `json:"pid"`
-	StateDir   string            `json:"state_dir"`
-	Socket     string            `json:"socket"`
-	StartedAt  time.Time         `json:"started_at"`
-	Limits     map[string]int64  `json:"limits"`
-	Counters   map[string]uint64 `json:"counters"`
-	Goroutines int               `json:"goroutines"`
+	ID          string            `json:"id"`
+	Name        string            `json:"name"`
+	Version     string            `json:"version"`
+	Cluster     string            `json:"cluster"`
+	Roles       []string          `json:"roles"`
+	Addr        string            `json:"addr"` // advertised, ip:port
+	Bind        string            `json:"bind"` // bound, ip:port
+	Posture     string            `json:"posture"`
+	Trust       string            `json:"trust"` // one sentence: who may run what here as whom
+	Kinds       []tasks.Kind      `json:"kinds"`
+	Policy      policy.Policy     `json:"policy"` // of this node's worker, as it is in force
+	Functions   []string          `json:"functions"`
+	Slots       int               `json:"slots"`
+	Busy        int               `json:"busy"`
+	Available   bool              `json:"available"`
+	Draining    bool              `json:"draining"`
+	Pid         int               `json:"pid"`
+	StateDir    string            `json:"state_dir"`
+	Socket      string            `json:"socket"`       // of this API
+	SocketMode  string            `json:"socket_mode"`  // octal, such as 0600
+	SocketGroup string            `json:"socket_group"` // whose members may open it; empty: nobody but its owner
+	HTTP        string            `json:"http"`         // URL of this API over TCP; empty: there is none
+	TokenFile   string            `json:"token_file"`   // with the token for it
+	StartedAt   time.Time         `json:"started_at"`
+	Limits      map[string]int64  `json:"limits"`
+	Counters    map[string]uint64 `json:"counters"`
+	Goroutines  int               `json:"goroutines"`
 }
 
 // Member is a line of GET /v1/members.
