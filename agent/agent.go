@@ -58,6 +58,7 @@ type Agent struct {
 	tracker *tracker.Handler // nil without the role
 	feed    *api.Feed
 	servers []*http.Server
+	local   localAPI
 	started time.Time
 
 	ctx         context.Context // ends with Close
@@ -68,6 +69,7 @@ type Agent struct {
 	badMessages atomic.Uint64  // gossip messages that mean nothing
 	httpRefused atomic.Uint64  // requests to the public server of who may not make them
 	httpCrowded atomic.Uint64  // connections to it closed because there were too many
+	apiRefusals atomic.Uint64  // the same of the local API
 	rotated     chan struct{}  // has a token when a member has said that there is a newer secret
 
 	// mu guards the fields below. It is not held while parts start or stop.
@@ -256,6 +258,9 @@ func (a *Agent) Close() error {
 			s.Close()
 		}
 		cancel()
+	}
+	if a.local.tcp != nil {
+		a.local.tcp.Close() // when it was not served yet
 	}
 	if a.beacon != nil {
 		errs = append(errs, a.beacon.Close())

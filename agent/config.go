@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -15,6 +16,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/scagent/scagent/agent/api"
 	"github.com/scagent/scagent/agent/port"
 	"github.com/scagent/scagent/agent/secret"
 	"github.com/scagent/scagent/membership"
@@ -75,6 +77,14 @@ type Config struct {
 	// Grace is the time a process has between being asked to end and being
 	// killed. Default: 5s.
 	Grace time.Duration
+
+	// HTTP is 127.0.0.1:PORT, or another loopback address, at which the API is
+	// served too, to who has the token in the state directory; port 0 is any free
+	// one. Default: the API is on the agent's socket alone.
+	HTTP string
+	// APIGroup is a group, by name or number, whose members may use the API's
+	// socket, and so run tasks as this node. Default: only its user and root may.
+	APIGroup string
 
 	// StateDir keeps the node's key and files. Default: see package home.
 	StateDir string
@@ -144,6 +154,15 @@ func (c *Config) check() error {
 		return fmt.Errorf("agent: Logger is nil; start from DefaultConfig")
 	case len(c.Data) > 0 && !json.Valid(c.Data):
 		return fmt.Errorf("agent: Data is not JSON")
+	case c.Temporary && c.APIGroup != "":
+		return fmt.Errorf("agent: APIGroup is %q, and Temporary: such an agent has no socket; leave one of them out", c.APIGroup)
+	}
+	if c.HTTP != "" {
+		if _, err := api.ParseTCP(c.HTTP); errors.Is(err, api.ErrNotLoopback) {
+			return fmt.Errorf("-http is %q: %w, and the API is for this host alone; want 127.0.0.1:PORT, and from elsewhere: ssh -L PORT:127.0.0.1:PORT HOST", c.HTTP, err)
+		} else if err != nil {
+			return fmt.Errorf("-http is %q; %w", c.HTTP, err)
+		}
 	}
 	for _, r := range c.Roles {
 		if r != membership.RoleWorker && r != membership.RoleMaster && r != membership.RoleTracker {

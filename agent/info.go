@@ -23,7 +23,7 @@ func (a *Agent) Info() api.Info {
 		ID: a.id.id, Name: a.name, Version: a.cfg.Version, Cluster: a.cfg.Cluster, Roles: []string{}, Kinds: []tasks.Kind{}, Functions: []string{},
 		Addr: self.AddrPort.String(), Bind: a.port.Addr().String(), Posture: a.posture(), Trust: a.trust(),
 		Slots: self.Slots, Available: self.Available, Draining: draining,
-		Pid: os.Getpid(), StateDir: a.home.StateDir, Socket: a.home.Socket, StartedAt: a.started.UTC(), Goroutines: runtime.NumGoroutine(),
+		Pid: os.Getpid(), StateDir: a.home.StateDir, Socket: a.home.Socket, HTTP: a.local.url, TokenFile: a.local.tokenFile, StartedAt: a.started.UTC(), Goroutines: runtime.NumGoroutine(),
 		Limits: map[string]int64{
 			"spec_bytes": tasks.MaxSpecBytes, "inline_bytes": tasks.MaxInlineBytes, "value_bytes": tasks.MaxValueBytes,
 			"argument_bytes": tasks.MaxArgvBytes, "document_bytes": membership.MaxDocumentBytes,
@@ -31,6 +31,7 @@ func (a *Agent) Info() api.Info {
 		Counters: a.counters(),
 		Policy:   a.policy(),
 	}
+	i.SocketMode, i.SocketGroup = a.home.Access()
 	for _, r := range a.cfg.Roles {
 		i.Roles = append(i.Roles, string(r))
 	}
@@ -99,7 +100,7 @@ func (a *Agent) counters() map[string]uint64 {
 		"tasks_submitted": t.Submitted, "tasks_done": t.Done, "tasks_failed": t.Failed, "tasks_cancelled": t.Cancelled, "tasks_lost": t.Lost,
 		"tasks_open": uint64(t.Open), "attempts": t.Attempts, "attempts_lost": t.LostAttempts, "attempts_rejected": t.Rejected, "attempts_recalled": t.Recalled,
 		"links": uint64(h.Links), "links_accepted": h.Accepted, "links_dialed": h.Dialed, "links_refused": h.Refused, "links_malformed": h.Malformed, "links_forbidden": h.Forbidden,
-		"http_refused": a.httpRefused.Load(), "http_crowded": a.httpCrowded.Load(),
+		"http_refused": a.httpRefused.Load(), "http_crowded": a.httpCrowded.Load(), "api_refused": a.apiRefusals.Load(),
 		"gossip_packets_in": g.PacketsIn, "gossip_packets_out": g.PacketsOut, "gossip_joins": g.Joins, "gossip_join_errors": g.JoinErrors,
 		"gossip_messages_bad": a.badMessages.Load(), "documents_fetched": g.DocumentsFetched, "document_fetch_errors": g.DocumentFetchErrors,
 		"port_packets_dropped": p.PacketsDropped, "port_accept_errors": p.AcceptErrors,
@@ -115,6 +116,9 @@ func (a *Agent) counters() map[string]uint64 {
 	}
 	for r, n := range g.Refused {
 		c["gossip_refused_"+r] = n
+	}
+	if a.local.socket != nil {
+		c["api_refused_peers"] = a.local.socket.Refused()
 	}
 	if a.beacon != nil {
 		b := a.beacon.Stats()

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"net/http"
 	"slices"
 	"time"
 
@@ -38,6 +37,9 @@ func (a *Agent) open(ctx context.Context) (err error) {
 		return err
 	}
 	if err := a.checkSeeds(a.cfg.Join); err != nil {
+		return err
+	}
+	if err := a.listenHTTP(ctx); err != nil {
 		return err
 	}
 	if a.cfg.has(membership.RoleWorker) {
@@ -73,7 +75,7 @@ func (a *Agent) openHome() (err error) {
 	if a.cfg.Temporary {
 		a.home, err = home.Temporary()
 	} else {
-		a.home, err = home.Claim(home.Options{StateDir: a.cfg.StateDir})
+		a.home, err = home.Claim(home.Options{StateDir: a.cfg.StateDir, Group: a.cfg.APIGroup})
 	}
 	if err != nil {
 		return err
@@ -337,23 +339,4 @@ func (a *Agent) onStranger(h beacon.Heard) {
 			})
 		}
 	})
-}
-
-// openAPI serves the local API on the agent's socket.
-func (a *Agent) openAPI() error {
-	if a.home.Socket == "" {
-		return nil
-	}
-	l, err := a.home.Listen()
-	if err != nil {
-		return err
-	}
-	a.serve(l, api.NewServer(a.APIHandler()))
-	return a.home.Announce(a.id.id, a.name)
-}
-
-// APIHandler is the local API, for programs that serve it elsewhere than on the
-// agent's socket. Who can reach it can run tasks.
-func (a *Agent) APIHandler() http.Handler {
-	return api.NewHandler(a, api.Options{Ready: a.Ready})
 }

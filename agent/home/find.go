@@ -92,22 +92,12 @@ func (e *Env) Find() (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find out this process's network namespace: %w", err)
 	}
-	users := []int{e.UID}
-	if e.UID > 0 {
-		users = append(users, 0)
-	}
 	var others []Agent
 	var denied *NoAccessError
 	var tried []string
-	for _, uid := range users {
-		dirs := e.runtimeDirs(uid)
-		tried = append(tried, dirs...)
-		var found []Agent
-		for _, dir := range dirs {
-			found = append(found, agentsIn(dir, uid)...)
-		}
-		slices.SortStableFunc(found, func(a, b Agent) int { return cmp.Compare(a.N, b.N) })
-		for _, a := range found {
+	for _, uid := range e.users() {
+		tried = append(tried, e.runtimeDirs(uid)...)
+		for _, a := range e.agentsOf(uid) {
 			switch {
 			case !a.Up || a.NetNS != ns:
 				others = append(others, a)
@@ -125,6 +115,53 @@ func (e *Env) Find() (*Agent, error) {
 		return nil, &OthersError{Agents: others}
 	}
 	return nil, &NoAgentError{Tried: tried}
+}
+
+// FindHTTP returns the agent that serves its API over TCP at the first of the
+// URLs at which one does: the user's own or root's, in this network namespace,
+// as elsewhere another program may have that address. Its error is ErrNoAgent if
+// there is none.
+func FindHTTP(urls ...string) (*Agent, error) {
+	env := OSEnv()
+	return env.FindHTTP(urls...)
+}
+
+// FindHTTP is the function FindHTTP in another environment.
+func (e *Env) FindHTTP(urls ...string) (*Agent, error) {
+	ns, err := e.NetNS()
+	if err != nil {
+		return nil, fmt.Errorf("find out this process's network namespace: %w", err)
+	}
+	var all []Agent
+	for _, uid := range e.users() {
+		all = append(all, e.agentsOf(uid)...)
+	}
+	for _, u := range urls {
+		for _, a := range all {
+			if a.Up && a.NetNS == ns && a.HTTP == u {
+				return &a, nil
+			}
+		}
+	}
+	return nil, ErrNoAgent
+}
+
+// users are those whose agents a client takes, its own first.
+func (e *Env) users() []int {
+	if e.UID > 0 {
+		return []int{e.UID, 0}
+	}
+	return []int{e.UID}
+}
+
+// agentsOf returns the live agents of a user, the lowest number first.
+func (e *Env) agentsOf(uid int) []Agent {
+	var found []Agent
+	for _, dir := range e.runtimeDirs(uid) {
+		found = append(found, agentsIn(dir, uid)...)
+	}
+	slices.SortStableFunc(found, func(a, b Agent) int { return cmp.Compare(a.N, b.N) })
+	return found
 }
 
 // agentsIn returns the live agents of a directory. One that others can write to

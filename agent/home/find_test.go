@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -128,30 +127,9 @@ func TestRootsAgentIsTakenIfItMayBeOpened(t *testing.T) {
 
 func TestAnotherUserFindsRootsAgent(t *testing.T) {
 	e := rootEnv(t, testEnv(t))
-	root := e.Root
-	for d := root; d != os.TempDir() && len(d) > 1; d = filepath.Dir(d) {
-		if err := os.Chmod(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	b, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Skip("needs the test's own program: ", err)
-	}
-	if err := os.WriteFile(root+"/find", b, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	const nobody = 65534
+	others := openToOthers(t, e.Root)
 	find := func() string {
-		cmd := exec.Command(root + "/find")
-		cmd.Env = []string{"HOME_TEST_FIND=" + root}
-		cmd.Dir = "/"
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("find as nobody: %v: %s", err, out)
-		}
-		return strings.TrimSpace(string(out))
+		return others.run(t, syscall.Credential{Uid: nobody, Gid: nobody}, "HOME_TEST_FIND="+e.Root)
 	}
 	if got := find(); !strings.Contains(got, ErrNoAgent.Error()) {
 		t.Errorf("without an agent: %s", got)
@@ -181,5 +159,50 @@ func TestMayOpenAsksTheKernel(t *testing.T) {
 	}
 	if err := mayOpen(h.Socket + "x"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("mayOpen(nothing) = %v, want that it does not exist", err)
+	}
+}
+
+func TestFindHTTP(t *testing.T) {
+	e := in(testEnv(t), 7)
+	serve := func(e *Env, url string) *Home {
+		h := claim(t, Options{Env: e})
+		if err := h.Announce(Announcement{ID: "id", Name: "name", HTTP: url, TokenFile: "/file"}); err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	const one, two = "http://127.0.0.1:1", "http://[::1]:1"
+	up(t, e)             // without HTTP
+	serve(in(e, 8), one) // another program may have that address here
+	starting := claim(t, Options{Env: e})
+	if a, err := e.FindHTTP(one, two); !errors.Is(err, ErrNoAgent) {
+		t.Errorf("FindHTTP = %+v, %v; want ErrNoAgent", a, err)
+	}
+	h := serve(e, two)
+	if a, err := e.FindHTTP(one, two); err != nil || a.HTTP != two || a.N != h.N || a.TokenFile != "/file" {
+		t.Errorf("FindHTTP = %+v, %v; want the agent at the second URL", a, err)
+	}
+	other := serve(e, one)
+	if a, err := e.FindHTTP(one, two); err != nil || a.HTTP != one || a.N != other.N {
+		t.Errorf("FindHTTP = %+v, %v; want the agent at the first URL", a, err)
+	}
+	// What an agent leaves when it is killed: the port is free for others then.
+	said, err := os.ReadFile(other.announcement())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Release()
+	if err := os.WriteFile(other.announcement(), said, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := e.FindHTTP(one); !errors.Is(err, ErrNoAgent) {
+		t.Errorf("FindHTTP after the agent has ended = %+v, %v; want ErrNoAgent", a, err)
+	}
+	starting.Release()
+	if os.Geteuid() == 0 {
+		root := serve(rootEnv(t, e), one)
+		if a, err := e.FindHTTP(one); err != nil || a.UID != 0 || a.Socket != root.Socket {
+			t.Errorf("FindHTTP = %+v, %v; want root's", a, err)
+		}
 	}
 }

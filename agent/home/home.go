@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -28,7 +27,8 @@ type Home struct {
 	StateDir string // absolute; this agent's alone
 	Socket   string // path of the socket of the local API
 
-	group string
+	group string // as in the options
+	gid   int    // its number; -1 without one
 	env   Env
 
 	mu    sync.Mutex // guards the fields below
@@ -42,7 +42,9 @@ type Announcement struct {
 	NetNS     uint64    `json:"netns"` // inode of its network namespace
 	ID        string    `json:"id"`    // node id
 	Name      string    `json:"name"`
-	Group     string    `json:"group,omitempty"` // who may open the socket besides its owner
+	Group     string    `json:"group,omitempty"`      // who may open the socket besides its owner
+	HTTP      string    `json:"http,omitempty"`       // URL of the API over TCP, http://IP:PORT
+	TokenFile string    `json:"token_file,omitempty"` // with the token that it asks for
 	StateDir  string    `json:"state_dir"`
 	StartedAt time.Time `json:"started_at"`
 }
@@ -54,17 +56,19 @@ func Claim(o Options) (*Home, error) {
 	if o.Env != nil {
 		env = *o.Env
 	}
-	dir, err := claimDir(&env)
-	if err != nil {
-		return nil, err
-	}
+	gid := -1
 	if o.Group != "" {
-		if env.UID > 0 {
-			return nil, fmt.Errorf("-api-group does nothing in %s, which only this user can enter; run the agent as root, or leave it out", dir)
-		}
-		if _, err := groupID(o.Group); err != nil {
+		var err error
+		if gid, err = groupID(o.Group); err != nil {
 			return nil, err
 		}
+		if env.UID != 0 && !memberOf(gid) {
+			return nil, cannotGive(o.Group)
+		}
+	}
+	dir, err := claimDir(&env, o.Group != "")
+	if err != nil {
+		return nil, err
 	}
 	base := env.stateBase()
 	if o.StateDir == "" && base == "" {
@@ -78,7 +82,7 @@ func Claim(o Options) (*Home, error) {
 		if err != nil {
 			return nil, fmt.Errorf("take a number for the agent in %s: %w", dir, err)
 		}
-		h := &Home{N: n, Socket: filepath.Join(dir, fmt.Sprintf("%d.sock", n)), StateDir: o.StateDir, group: o.Group, env: env, locks: []*lock{l}}
+		h := &Home{N: n, Socket: filepath.Join(dir, fmt.Sprintf("%d.sock", n)), StateDir: o.StateDir, group: o.Group, gid: gid, env: env, locks: []*lock{l}}
 		if h.StateDir == "" {
 			h.StateDir = filepath.Join(base, fmt.Sprint(n))
 		}
@@ -127,7 +131,7 @@ func (h *Home) takeState() error {
 	if h.env.UID == 0 {
 		mode = 0o711 // tasks that run as another user must reach their work directories
 	}
-	if err := os.MkdirAll(dir, mode); err != nil {
+	if err := makeDirs(dir, mode); err != nil {
 		return unusable(err)
 	}
 	l, err := tryLock(filepath.Join(dir, "lock"))
@@ -163,19 +167,40 @@ func (h *Home) announcement() string {
 
 // Listen makes the socket: it can be opened by its owner and the group of the
 // options alone, from its first moment. Release removes it.
-func (h *Home) Listen() (net.Listener, error) {
+func (h *Home) Listen() (*Listener, error) {
 	if h.Socket == "" {
 		return nil, errors.New("a temporary home has no socket")
 	}
-	l, err := listen(h.Socket, h.group)
+	l, err := listen(h.Socket, h.gid)
+	if h.gid >= 0 && errors.Is(err, errNotGiven) {
+		return nil, cannotGive(h.group)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", h.Socket, err)
 	}
-	return l, nil
+	return &Listener{l: l, path: h.Socket, uid: h.env.UID, gid: h.gid}, nil
 }
 
-// Announce tells clients that the agent is up: from now on Find returns it.
-func (h *Home) Announce(id, name string) error {
+// errNotGiven says that the system does not let the agent give the socket away.
+var errNotGiven = errors.New("the group of the socket cannot be set")
+
+func cannotGive(group string) error {
+	return fmt.Errorf("this user may not give the API's socket to the group %q; join the group, run the agent as root, or give another with -api-group", group)
+}
+
+// Access says who may open the socket: its mode, and the group whose members may
+// besides its owner. It is what the file system says; empty where there is no socket.
+func (h *Home) Access() (mode, group string) {
+	fi, err := os.Lstat(h.Socket)
+	if err != nil {
+		return "", ""
+	}
+	return fmt.Sprintf("%04o", fi.Mode().Perm()), socketGroup(h.Socket)
+}
+
+// Announce tells clients that the agent is up: from now on Find returns it. What
+// only this package knows is filled in.
+func (h *Home) Announce(a Announcement) error {
 	if h.N == 0 {
 		return nil
 	}
@@ -183,19 +208,27 @@ func (h *Home) Announce(id, name string) error {
 	if err != nil {
 		return fmt.Errorf("find out this process's network namespace: %w", err)
 	}
-	b, err := json.Marshal(Announcement{Pid: os.Getpid(), NetNS: ns, ID: id, Name: name, Group: h.group,
-		StateDir: h.StateDir, StartedAt: time.Now().UTC()})
+	a.Pid, a.NetNS, a.Group, a.StateDir, a.StartedAt = os.Getpid(), ns, h.group, h.StateDir, time.Now().UTC()
+	b, err := json.Marshal(a)
 	if err != nil {
 		return err
 	}
-	path := h.announcement()
-	f, err := os.CreateTemp(filepath.Dir(path), ".announce-")
-	if err != nil {
+	if err := writeFile(h.announcement(), append(b, '\n'), 0o644); err != nil {
 		return fmt.Errorf("announce the agent: %w", err)
 	}
-	_, err = f.Write(append(b, '\n'))
+	return nil
+}
+
+// writeFile replaces a file in one step. It has its mode, whatever the umask,
+// before it has its name.
+func writeFile(path string, b []byte, mode fs.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
 	if err == nil {
-		err = f.Chmod(0o644)
+		err = f.Chmod(mode)
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
@@ -205,9 +238,8 @@ func (h *Home) Announce(id, name string) error {
 	}
 	if err != nil {
 		os.Remove(f.Name())
-		return fmt.Errorf("announce the agent: %w", err)
 	}
-	return nil
+	return err
 }
 
 // Path returns the path of a file or directory in the state directory.

@@ -6,37 +6,48 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
-// TestMain is an agent that lives until it is killed, or a client that looks for
-// one, when it is told to.
+// TestMain is an agent that lives until it is killed, a client that looks for one,
+// or one that connects to a socket, when it is told to.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("HOME_TEST_CLAIM"); dir != "" {
+		if umask, err := strconv.ParseInt(os.Getenv("HOME_TEST_UMASK"), 8, 32); err == nil {
+			syscall.Umask(int(umask))
+		}
 		e := OSEnv()
 		e.Root = dir
 		e.Getenv = func(string) string { return dir }
-		h, err := Claim(Options{Env: &e})
+		h, err := Claim(Options{Env: &e, Group: os.Getenv("HOME_TEST_GROUP")})
 		var l net.Listener
 		if err == nil {
 			l, err = h.Listen()
 		}
 		if err == nil {
-			err = h.Announce("id", "dead")
+			err = h.Announce(Announcement{ID: "id", Name: "dead"})
 		}
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
 		fmt.Println(h.N)
-		l.Accept() // nobody comes
+		for err == nil { // until it is killed
+			var c net.Conn
+			if c, err = l.Accept(); err == nil {
+				c.Close()
+			}
+		}
 		runtime.KeepAlive(h)
 	}
 	if dir := os.Getenv("HOME_TEST_FIND"); dir != "" {
@@ -48,6 +59,19 @@ func TestMain(m *testing.M) {
 		} else {
 			fmt.Println(a.Socket)
 		}
+		os.Exit(0)
+	}
+	if socket := os.Getenv("HOME_TEST_DIAL"); socket != "" {
+		c, err := net.Dial("unix", socket)
+		if errors.Is(err, fs.ErrPermission) {
+			err = NoAccess(socket)
+		}
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(0)
+		}
+		said, _ := io.ReadAll(c)
+		fmt.Printf("connected, and was told %q\n", said)
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
@@ -340,14 +364,26 @@ func TestSocketIsOpenToItsGroup(t *testing.T) {
 	if got := NoAccess(h.Socket); got.Group != "4242" || !strings.Contains(got.Error(), `"4242"`) {
 		t.Errorf("NoAccess = %+v: %v; want it to name the group", got, got)
 	}
-	if _, err := Claim(Options{Env: e, Group: "no such group"}); err == nil || !strings.Contains(err.Error(), "-api-group") {
-		t.Errorf("Claim with an unknown group = %v; want an error that names -api-group", err)
+	if mode, group := h.Access(); mode != "0660" || group != "4242" {
+		t.Errorf("Access = %s, %s; want 0660, 4242", mode, group)
 	}
 }
 
-func TestGroupOfAUserIsRefused(t *testing.T) {
-	if _, err := Claim(Options{Env: testEnv(t), Group: "4242"}); err == nil || !strings.Contains(err.Error(), "-api-group") {
-		t.Errorf("Claim = %v; want an error: no group can enter the directory", err)
+// It is seen when the home is claimed, before anybody has heard of the agent.
+func TestGroupThatTheUserIsNotInIsRefused(t *testing.T) {
+	_, err := Claim(Options{Env: testEnv(t), Group: "4242"})
+	if err == nil || !strings.Contains(err.Error(), `may not give the API's socket to the group "4242"`) || !strings.Contains(err.Error(), "-api-group") {
+		t.Errorf("Claim = %v; want what this user may not do, and -api-group", err)
+	}
+}
+
+func TestGroupThatIsNoneIsRefused(t *testing.T) {
+	e := rootEnv(t, testEnv(t))
+	// The last three are what chown(2), or a smaller integer, takes for another one.
+	for _, group := range []string{"no such group", " ", "0x1", "1.5", "-1", "4294967295", "4294967296"} {
+		if _, err := Claim(Options{Env: e, Group: group}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("no group %q", group)) || !strings.Contains(err.Error(), "-api-group") {
+			t.Errorf("Claim for the group %q = %v; want that there is none, and -api-group", group, err)
+		}
 	}
 }
 
@@ -363,7 +399,7 @@ func listener(t *testing.T, h *Home) net.Listener {
 
 func announce(t *testing.T, h *Home) {
 	t.Helper()
-	if err := h.Announce("id-"+fmt.Sprint(h.N), "name-"+fmt.Sprint(h.N)); err != nil {
+	if err := h.Announce(Announcement{ID: "id-" + fmt.Sprint(h.N), Name: "name-" + fmt.Sprint(h.N)}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -479,7 +515,7 @@ func TestTemporaryHomeLeavesNothing(t *testing.T) {
 	if err := os.WriteFile(h.Path("x"), nil, 0o600); err != nil {
 		t.Error(err)
 	}
-	if err := h.Announce("id", "name"); err != nil {
+	if err := h.Announce(Announcement{ID: "id", Name: "name"}); err != nil {
 		t.Error(err)
 	}
 	if _, err := h.Listen(); err == nil {

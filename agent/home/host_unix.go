@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -30,8 +31,9 @@ func checkSocketPath(path string) error {
 const bindSuffix = ".new/s"
 
 // listen makes a socket that nobody else can open at any moment: inside a
-// directory of its own, where it gets its mode before it gets its name.
-func listen(path, group string) (net.Listener, error) {
+// directory of its own, where it gets its mode before it gets its name. Members
+// of the group gid can open it, unless that is -1.
+func listen(path string, gid int) (*net.UnixListener, error) {
 	dir := filepath.Dir(path + bindSuffix)
 	if err := os.RemoveAll(dir); err != nil {
 		return nil, err
@@ -40,20 +42,23 @@ func listen(path, group string) (net.Listener, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o700); err != nil { // whatever the umask
+		return nil, err
+	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path + bindSuffix, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false) // it will not have that name
-	err = os.Chmod(path+bindSuffix, 0o600)
-	if err == nil && group != "" {
-		var gid int
-		if gid, err = groupID(group); err == nil {
-			err = os.Chown(path+bindSuffix, -1, gid)
+	mode := fs.FileMode(0o600)
+	if gid >= 0 {
+		mode = 0o660
+		if cerr := os.Chown(path+bindSuffix, -1, gid); cerr != nil {
+			err = fmt.Errorf("%w: %w", errNotGiven, cerr)
 		}
-		if err == nil {
-			err = os.Chmod(path+bindSuffix, 0o660)
-		}
+	}
+	if err == nil {
+		err = os.Chmod(path+bindSuffix, mode)
 	}
 	if err == nil {
 		err = os.Rename(path+bindSuffix, path)
@@ -65,16 +70,30 @@ func listen(path, group string) (net.Listener, error) {
 	return l, nil
 }
 
-// groupID returns the number of a group.
+// nonBlock opens a FIFO without waiting for its writer.
+const nonBlock = unix.O_NONBLOCK
+
+// groupID returns the number of a group, which need not have a name.
 func groupID(group string) (int, error) {
-	if n, err := strconv.Atoi(group); err == nil && n >= 0 {
-		return n, nil
+	number := group
+	if g, err := user.LookupGroup(group); err == nil {
+		number = g.Gid
 	}
-	g, err := user.LookupGroup(group)
+	// Not the largest: chown(2) takes that for "leave it as it is".
+	n, err := strconv.ParseUint(number, 10, 31)
 	if err != nil {
 		return 0, fmt.Errorf("there is no group %q; make it, or give another with -api-group", group)
 	}
-	return strconv.Atoi(g.Gid)
+	return int(n), nil
+}
+
+// memberOf reports whether this process is in a group.
+func memberOf(gid int) bool {
+	if gid == os.Getegid() {
+		return true
+	}
+	gids, err := os.Getgroups()
+	return err == nil && slices.Contains(gids, gid)
 }
 
 // socketGroup returns the group that may open the socket besides its owner, empty
