@@ -29,52 +29,47 @@ const (
 
 // Client sends requests to one agent. It may be used by any number of goroutines.
 type Client struct {
-	// Token is sent as bearer token when it is not empty; an agent that listens
-	// on TCP asks for one. It must not be changed once requests were made.
-	Token string
-
-	addr string // as the user knows it; constant
-	base string // begins every URL; constant
-	http *http.Client
-	stop func() // ends what ForHandler started; may be nil
+	addr  string // as the user knows it; constant
+	base  string // begins every URL; constant
+	token token  // constant
+	http  *http.Client
+	stop  func() // ends what ForHandler started; may be nil
 }
 
 // New returns the client of an address: unix:///path/of/socket, or
-// http://127.0.0.1:PORT. It does not connect.
+// http://127.0.0.1:PORT, which is sent the token of the agent there. It does not
+// connect.
 func New(addr string) (*Client, error) {
-	bad := func(why string) error {
-		return fmt.Errorf("agent address %q %s; want unix:///path or http://127.0.0.1:PORT", addr, why)
-	}
-	if path, ok := strings.CutPrefix(addr, "unix://"); ok {
-		if !filepath.IsAbs(path) {
-			return nil, bad("has no absolute path")
+	if socket, ok := strings.CutPrefix(addr, "unix://"); ok {
+		if !filepath.IsAbs(socket) {
+			return nil, badAddr(addr, "has no absolute path")
 		}
 		return newClient(addr, "http://scagent", func(ctx context.Context, _, _ string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, "unix", path)
+			c, err := dialer.DialContext(ctx, "unix", socket)
 			if err != nil {
-				return nil, notReached(addr, path, err)
+				return nil, notReached(addr, socket, err)
 			}
 			return c, nil
 		}), nil
 	}
-	u, err := url.Parse(addr)
-	switch {
-	case err != nil:
-		return nil, bad("cannot be read")
-	case u.Scheme != "http" || u.Host == "":
-		return nil, bad("is neither")
-	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
-		return nil, bad("has more than a host and a port")
-	case u.Port() == "":
-		return nil, bad("has no port")
+	u, tcp, err := parseURL(addr)
+	if err != nil {
+		return nil, err
 	}
-	return newClient(addr, "http://"+u.Host, func(ctx context.Context, network, target string) (net.Conn, error) {
-		c, err := dialer.DialContext(ctx, network, target)
+	t, tcp, err := findToken(u.Hostname(), tcp)
+	if err != nil {
+		return nil, err
+	}
+	// Not what the name resolves to: it could be made another.
+	c := newClient(addr, "http://"+u.Host, func(ctx context.Context, network, _ string) (net.Conn, error) {
+		c, err := dialer.DialContext(ctx, network, tcp.String())
 		if err != nil {
 			return nil, notReached(addr, "", err)
 		}
 		return c, nil
-	}), nil
+	})
+	c.token = t
+	return c, nil
 }
 
 // NewDial returns a client whose connections dial opens, such as to an in-memory
@@ -184,8 +179,8 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	if kind != "" {
 		req.Header.Set("Content-Type", kind)
 	}
-	if c.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.Token)
+	if c.token.text != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token.text)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -223,6 +218,13 @@ func (c *Client) refused(resp *http.Response) error {
 	var e api.ErrorBody
 	if json.Unmarshal(b, &e) == nil && e.Error != nil && e.Error.Message != "" {
 		e.Error.Status = resp.StatusCode
+		switch {
+		case e.Error.Code != api.CodeUnauthorized:
+		case c.token.text != "":
+			e.Error.Message = fmt.Sprintf("the agent at %s does not take the token in %s; is that another agent's?", c.addr, c.token.source)
+		case c.token.why != nil:
+			e.Error.Message = fmt.Sprintf("the agent at %s asks for a token, and there is none: %v", c.addr, c.token.why)
+		}
 		return e.Error
 	}
 	return fmt.Errorf("what answers at %s is not an agent: %s", c.addr, resp.Status)

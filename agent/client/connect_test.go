@@ -3,10 +3,12 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,17 +22,119 @@ import (
 )
 
 func TestAddresses(t *testing.T) {
-	for addr, ok := range map[string]bool{
-		"unix:///run/scagent/1.sock": true, "http://127.0.0.1:80": true, "http://[::1]:8080/": true, "http://localhost:1": true,
-		"": false, "/run/x.sock": false, "unix://run/x": false, "unix:/run/x": false, "http://127.0.0.1": false, "https://127.0.0.1:1": false,
-		"127.0.0.1:80": false, "http://a:1/b": false, "http://u@a:1": false, "http://a:1?b": false, "http://%zz:1": false,
-	} {
-		c, err := New(addr)
-		if ok && (err != nil || c.Addr() != addr) {
+	for _, addr := range []string{"unix:///run/scagent/1.sock", "http://127.0.0.1:80", "http://[::1]:8080/", "http://localhost:1", "http://127.0.0.2:1"} {
+		if c, err := New(addr); err != nil || c.Addr() != addr {
 			t.Errorf("New(%q) = %v", addr, err)
 		}
-		if !ok && (err == nil || !strings.Contains(err.Error(), "unix:///path")) {
-			t.Errorf("New(%q) = %v; want an error that says what is wanted", addr, err)
+	}
+	const form, secret = "want unix:///path or http://127.0.0.1:PORT", "hunter2"
+	for addr, want := range map[string]string{
+		"": form, "/run/x.sock": form, "unix://run/x": form, "unix:/run/x": form, "127.0.0.1:80": form, "ftp://127.0.0.1:80": form,
+		"http://127.0.0.1": "has no port", "http://127.0.0.1:": "has no port", "http://127.0.0.1:0": "has no port", "http://127.0.0.1:99999": form, "http://%zz:1": form, "http:///x": form,
+		"http://127.0.0.1:1/b": "more than a host and a port", "https://127.0.0.1:1": "is TLS",
+		// The token, and what somebody takes for it, is neither sent nor repeated.
+		"http://" + secret + "@127.0.0.1:1": "never from the address", "http://x:" + secret + "@127.0.0.1:1": "never from the address",
+		"http://127.0.0.1:1?token=" + secret: "never from the address", "http://127.0.0.1:1/#t=" + secret: "never from the address", "http://10.0.0.1:1?" + secret: "never from the address",
+		"http://%" + secret + "@127.0.0.1:1": form,
+		"http://10.0.0.1:1":                  "is not on this host", "http://0.0.0.0:1": "is not on this host", "http://[::]:1": "is not on this host", "http://example.com:1": "is not on this host",
+		"http://localhost.example.com:1": "is not on this host", "http://127.0.0.1.nip.io:1": "is not on this host", "http://[fe80::1%25lo]:1": "is not on this host", "http://[::ffff:8.8.8.8]:1": "is not on this host",
+	} {
+		if _, err := New(addr); err == nil || !strings.Contains(err.Error(), want) || strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), secret) {
+			t.Errorf("New(%q) = %v; want one line with %q, without a secret", addr, err, want)
+		}
+	}
+}
+
+// over serves an API at a loopback address that asks for a token.
+func over(t *testing.T, host string) (addr string) {
+	t.Helper()
+	l, err := api.ListenTCP(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := netip.MustParseAddrPort(l.Addr().String())
+	srv := api.NewServer(api.NewHandler(apitest.New(t, run), api.Options{Token: token1, Hosts: api.Hosts(bound)}))
+	go srv.Serve(l)
+	t.Cleanup(func() { srv.Close() })
+	return fmt.Sprintf("http://%s:%d", host, bound.Port())
+}
+
+const (
+	token1 = "1111111111111111111111111111111111111111111111111111111111111111"
+	token2 = "2222222222222222222222222222222222222222222222222222222222222222"
+)
+
+func tokenFile(t *testing.T, content string, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(path, []byte(content), mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestTokenOfAFile(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "localhost"} {
+		addr := over(t, host)
+		t.Setenv("SCAGENT_TOKEN_FILE", "")
+		info := func() error {
+			c, err := New(addr)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			i, err := c.Info(t.Context())
+			if err == nil && i.Name != "m" {
+				err = fmt.Errorf("info is %+v", i)
+			}
+			return err
+		}
+		var e *api.Error
+		if err := info(); !errors.As(err, &e) || e.Code != api.CodeUnauthorized || !strings.Contains(err.Error(), addr) || !strings.Contains(err.Error(), "SCAGENT_TOKEN_FILE") {
+			t.Errorf("Info without a token = %v; want unauthorized, the address and what names a token", err)
+		}
+		right := tokenFile(t, token1+"\n", 0o600)
+		t.Setenv("SCAGENT_TOKEN_FILE", right)
+		if err := info(); err != nil {
+			t.Errorf("Info with the token = %v", err)
+		}
+		wrong := tokenFile(t, token2, 0o600)
+		t.Setenv("SCAGENT_TOKEN_FILE", wrong)
+		if err := info(); !errors.As(err, &e) || e.Code != api.CodeUnauthorized || !strings.Contains(err.Error(), addr) || !strings.Contains(err.Error(), wrong) || strings.Contains(err.Error(), token2) {
+			t.Errorf("Info with another agent's token = %v; want unauthorized, the address and the file", err)
+		}
+		for name, path := range map[string]string{"no file": "/nowhere", "a file for all": tokenFile(t, token1, 0o644), "no token": tokenFile(t, "x", 0o600), "a directory": t.TempDir()} {
+			t.Setenv("SCAGENT_TOKEN_FILE", path)
+			if err := info(); err == nil || !strings.Contains(err.Error(), "SCAGENT_TOKEN_FILE: ") || !strings.Contains(err.Error(), path) {
+				t.Errorf("Info with %s = %v; want the variable and %s", name, err, path)
+			}
+		}
+	}
+}
+
+func TestTokenIsNotSentWhereARedirectLeads(t *testing.T) {
+	asked := make(chan string, 10)
+	ask := func(w http.ResponseWriter, r *http.Request) { asked <- r.Host + " " + r.Header.Get("Authorization") }
+	other := httptest.NewServer(http.HandlerFunc(ask))
+	defer other.Close()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ask(w, r)
+		http.Redirect(w, r, other.URL+"/v1/info", http.StatusTemporaryRedirect)
+	}))
+	defer srv.Close()
+	t.Setenv("SCAGENT_TOKEN_FILE", tokenFile(t, token1, 0o600))
+	c, err := New(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Info(t.Context()); err == nil {
+		t.Error("Info followed a redirect")
+	}
+	close(asked)
+	for got := range asked {
+		if want := srv.Listener.Addr().String() + " Bearer " + token1; got != want {
+			t.Errorf("asked %q, want %q alone", got, want)
 		}
 	}
 }
@@ -79,14 +183,13 @@ func TestNobodyAnswers(t *testing.T) {
 	}
 }
 
-func TestUnixSocketAndTCP(t *testing.T) {
-	b := apitest.New(t, run)
+func TestUnixSocket(t *testing.T) {
 	sock := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", sock)
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := api.NewServer(api.NewHandler(b, api.Options{}))
+	srv := api.NewServer(api.NewHandler(apitest.New(t, run), api.Options{}))
 	go srv.Serve(l)
 	defer srv.Close()
 	c, err := New("unix://" + sock)
@@ -96,27 +199,6 @@ func TestUnixSocketAndTCP(t *testing.T) {
 	defer c.Close()
 	if i, err := c.Info(t.Context()); err != nil || i.Name != "m" {
 		t.Errorf("Info over a unix socket = %+v, %v", i, err)
-	}
-
-	tl, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tsrv := api.NewServer(api.NewHandler(b, api.Options{Token: "t", Hosts: []string{tl.Addr().String()}}))
-	go tsrv.Serve(tl)
-	defer tsrv.Close()
-	tc, err := New("http://" + tl.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tc.Close()
-	var e *api.Error
-	if _, err := tc.Info(t.Context()); !errors.As(err, &e) || e.Code != api.CodeUnauthorized {
-		t.Errorf("Info without a token = %v, want unauthorized", err)
-	}
-	tc.Token = "t"
-	if i, err := tc.Info(t.Context()); err != nil || i.Name != "m" {
-		t.Errorf("Info over TCP = %+v, %v", i, err)
 	}
 }
 
