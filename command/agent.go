@@ -113,6 +113,7 @@ func agentConfig(o *agentOptions, logger *log.Logger, getenv func(string) string
 	if err := o.setPolicy(&cfg.Policy); err != nil {
 		return cfg, err
 	}
+	cfg.HTTP, cfg.APIGroup = o.http, o.apiGroup
 	cfg.SecretFile = secret.Find(o.secretFile, getenv)
 	if o.tlsCA != "" || o.tlsCert != "" || o.tlsKey != "" {
 		var err error
@@ -230,9 +231,15 @@ func others(ms []api.Member) int {
 
 // formatUp is the line that an agent prints when it is up.
 func formatUp(i *api.Info) string {
-	socket := "no socket"
-	if i.Socket != "" {
-		socket = "API at unix://" + i.Socket
+	parts := []string{fmt.Sprintf("scagent: agent %q is up at %s as %s", i.Name, i.Addr, strings.Join(i.Roles, ", ")), i.Trust}
+	if i.HTTP != "" {
+		parts = append(parts, fmt.Sprintf("HTTP at %s with the token in %s", i.HTTP, i.TokenFile))
 	}
-	return clean(fmt.Sprintf("scagent: agent %q is up at %s as %s; %s; %s", i.Name, i.Addr, strings.Join(i.Roles, ", "), i.Trust, socket))
+	if i.SocketGroup != "" {
+		parts = append(parts, fmt.Sprintf("members of the group %q may submit tasks", i.SocketGroup))
+	}
+	if i.Socket == "" {
+		return clean(strings.Join(append(parts, "no socket"), "; "))
+	}
+	return clean(strings.Join(append(parts, "API at unix://"+i.Socket), "; "))
 }

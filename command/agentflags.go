@@ -28,8 +28,9 @@ type agentOptions struct {
 	config                 []string
 
 	// What this version cannot do yet: see unsupportedFlags.
+	onEvent []string
+
 	http, apiGroup string
-	onEvent        []string
 
 	secretFile             string
 	tlsCA, tlsCert, tlsKey string
@@ -39,7 +40,7 @@ type agentOptions struct {
 
 // unsupportedFlags are flags of the contract whose feature is not built yet. To
 // give one is an error: an agent must not run less guarded than it was told to.
-var unsupportedFlags = []string{"http", "api-group", "on-event"}
+var unsupportedFlags = []string{"on-event"}
 
 func unsupported(what string) error {
 	return fmt.Errorf("%s is not supported by this version of scagent; leave it out", what)
@@ -78,8 +79,8 @@ func agentFlags(o *agentOptions) *flagSet {
 	f.words(&o.allow, "allow", "run only tasks of these `KIND,…`: command, file, git, js, function")
 	f.str(&o.runAs, "run-as", "run tasks as `USER` (default for root without a secret: nobody)")
 	f.str(&o.policyFile, "policy", "`FILE` with what tasks may do here, see: scagent help policy")
-	f.str(&o.apiGroup, "api-group", "open the API's socket to `GROUP` (not in this version)")
-	f.str(&o.http, "http", "API and web page on `127.0.0.1:PORT` (not in this version)")
+	f.str(&o.apiGroup, "api-group", "let the members of `GROUP` use the API's socket, and so run tasks as this agent")
+	f.str(&o.http, "http", "serve the API at `127.0.0.1:PORT` too, to who has its token, see: scagent help trust")
 	f.list(&o.onEvent, "on-event", "run a command on an event, `NAME=COMMAND` (not in this version)")
 
 	f.group("Running")

@@ -48,8 +48,8 @@ func TestFlagsBeatEnvironmentBeatsFilesBeatDefaults(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	args := []string{"-config", dir, "-name", "flag", "-role", "worker"}
-	o, err := parseAgent(args, env("SCAGENT_NAME=env", "SCAGENT_CLUSTER=env", "SCAGENT_ROLE=master", "SCAGENT_LOG_LEVEL=debug", "SCAGENT_BIND="))
+	args := []string{"-config", dir, "-name", "flag", "-role", "worker", "-http", "127.0.0.1:0"}
+	o, err := parseAgent(args, env("SCAGENT_API_GROUP=ops", "SCAGENT_NAME=env", "SCAGENT_CLUSTER=env", "SCAGENT_ROLE=master", "SCAGENT_LOG_LEVEL=debug", "SCAGENT_BIND="))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +61,8 @@ func TestFlagsBeatEnvironmentBeatsFilesBeatDefaults(t *testing.T) {
 		"name":          {cfg.Name, "flag"},
 		"roles":         {cfg.Roles, []membership.Role{membership.RoleWorker}},
 		"cluster":       {cfg.Cluster, "env"},
+		"http":          {cfg.HTTP, "127.0.0.1:0"},
+		"api group":     {cfg.APIGroup, "ops"},
 		"log level":     {o.logLevel, "DEBUG"},
 		"slots":         {cfg.Slots, 2},
 		"join":          {cfg.Join, []string{"a", "b"}},

@@ -43,6 +43,7 @@ func commands() []entry {
 // status of the process.
 func Main(args []string) int {
 	keepPipes()
+	keepOwn()
 	return Run(NewEnv(), args)
 }
 

@@ -69,7 +69,10 @@ func formatInfo(i *api.Info) string {
 	}
 	b.add("Pid", fmt.Sprint(i.Pid))
 	b.add("State", i.StateDir)
-	b.add("Socket", i.Socket)
+	b.add("Socket", formatSocket(i))
+	if i.HTTP != "" {
+		b.add("HTTP", fmt.Sprintf("%s, token in %s", i.HTTP, i.TokenFile))
+	}
 	b.add("Started", stamp(&api.Time{Time: i.StartedAt}))
 	b.add("Goroutines", fmt.Sprint(i.Goroutines))
 	for _, k := range slices.Sorted(maps.Keys(i.Limits)) {
@@ -79,4 +82,15 @@ func formatInfo(i *api.Info) string {
 		b.add("Counter "+clean(k), fmt.Sprint(i.Counters[k]))
 	}
 	return b.String()
+}
+
+// formatSocket is the socket of the API, and who may open it.
+func formatSocket(i *api.Info) string {
+	switch {
+	case i.SocketMode == "":
+		return i.Socket
+	case i.SocketGroup == "":
+		return fmt.Sprintf("%s, mode %s", i.Socket, i.SocketMode)
+	}
+	return fmt.Sprintf("%s, mode %s, group %s", i.Socket, i.SocketMode, i.SocketGroup)
 }

@@ -178,3 +178,22 @@ func TestHangupReadsTheConfigurationAgain(t *testing.T) {
 		}
 	})
 }
+
+func TestAgentSaysHowItsAPIIsReached(t *testing.T) {
+	up := api.Info{Name: "n1", Addr: "10.0.0.1:44201", Roles: []string{"worker"}, Trust: "who may"}
+	for _, c := range []struct {
+		change func(*api.Info)
+		want   string
+	}{
+		{func(*api.Info) {}, "no socket"},
+		{func(i *api.Info) { i.Socket = "/s" }, "API at unix:///s"},
+		{func(i *api.Info) { i.Socket, i.SocketGroup = "/s", "ops" }, `members of the group "ops" may submit tasks; API at unix:///s`},
+		{func(i *api.Info) { i.Socket, i.HTTP, i.TokenFile = "/s", "http://127.0.0.1:1", "/t" }, "HTTP at http://127.0.0.1:1 with the token in /t; API at unix:///s"},
+	} {
+		i := up
+		c.change(&i)
+		if got, want := formatUp(&i), `scagent: agent "n1" is up at 10.0.0.1:44201 as worker; who may; `+c.want; got != want {
+			t.Errorf("formatUp = %s, want %s", got, want)
+		}
+	}
+}

@@ -61,7 +61,7 @@ func TestSimpleCommands(t *testing.T) {
 func TestInfo(t *testing.T) {
 	b, addr := newAgent(t, script)
 	b.Self = api.Info{Name: "n1", ID: "abc", Roles: []string{"worker", "master"}, Kinds: []tasks.Kind{tasks.Command}, Slots: 2, Available: true,
-		Trust: "everyone\nmay", Pid: 7, Limits: map[string]int64{"b": 2, "a": 1}, Counters: map[string]uint64{"x": 3}}
+		Trust: "everyone\nmay", Pid: 7, Socket: "/run/1.sock", SocketMode: "0660", SocketGroup: "ops", HTTP: "http://127.0.0.1:1", TokenFile: "/t", Limits: map[string]int64{"b": 2, "a": 1}, Counters: map[string]uint64{"x": 3}}
 	newConsole("").want(t, []string{"info", "-addr", addr}, 0, `Name:        n1
 Id:          abc
 Roles:       worker, master
@@ -71,6 +71,8 @@ Policy:      {}
 Slots:       0 busy of 2
 Available:   yes
 Pid:         7
+Socket:      /run/1.sock, mode 0660, group ops
+HTTP:        http://127.0.0.1:1, token in /t
 Goroutines:  0
 Limit a:     1
 Limit b:     2
@@ -80,6 +82,20 @@ Counter x:   3
 	var info api.Info
 	if status := Run(&c.Env, []string{"info", "-json", "-addr", addr}); status != 0 || json.Unmarshal([]byte(c.out.String()), &info) != nil || info.Pid != 7 {
 		t.Errorf("info -json = %d, %s", status, c.out.String())
+	}
+}
+
+func TestInfoSaysWhoMayUseTheSocket(t *testing.T) {
+	for _, c := range []struct {
+		info api.Info
+		want string
+	}{
+		{api.Info{Socket: "/s", SocketMode: "0600"}, "Socket:      /s, mode 0600\n"},
+		{api.Info{Socket: "/s"}, "Socket:      /s\n"}, // of an agent that does not say
+	} {
+		if got := formatInfo(&c.info); !strings.Contains(got, c.want) || strings.Contains(got, "HTTP") {
+			t.Errorf("info of %+v is %s; want %q, and no HTTP", c.info, got, c.want)
+		}
 	}
 }
 

@@ -69,6 +69,8 @@ every other command    0 done, 1 failed, 2 called wrongly`,
 Environment variables
 
   SCAGENT_ADDR       the agent that commands talk to, as -addr
+  SCAGENT_TOKEN_FILE the file with the token for an agent at http://127.0.0.1:PORT, where it is not
+                     an agent of this user
   SCAGENT_A_B        the flag -a-b of "scagent agent"; lists have commas
   NO_COLOR           no colours
 
@@ -94,8 +96,23 @@ Who may do what
 Without a secret, an agent serves its own LAN: every host on it can run commands on the workers, as
 the user that the agent says when it starts (nobody, if the agent is root). With a secret, only those
 who have it are let in, wherever they are, see: scagent help secret. What a worker does for those it
-lets in is bounded by its own policy, see: scagent help policy. Commands here talk to the agent by a
-unix socket that only its own user can open. A task that runs may do whatever its user may.`,
+lets in is bounded by its own policy, see: scagent help policy. A task that runs may do whatever its
+user may.
+
+Commands here talk to the agent by a unix socket, which its own user and root can open, and with
+"agent -api-group GROUP" the members of that group too. Who can open it can run anything on every
+worker. "scagent info" shows the socket and its mode.
+
+"agent -http 127.0.0.1:PORT" serves the same API over TCP, on this host alone, to who has the token:
+
+  curl -H "Authorization: Bearer $(cat FILE)" http://127.0.0.1:PORT/v1/members
+  scagent members -addr http://127.0.0.1:PORT
+
+The agent and "scagent info" say which FILE that is. It is api-token in the state directory, readable
+by the agent's user alone, and is kept when the agent ends, so that scripts go on: remove it and
+restart the agent for another. Commands find it by themselves where the agent is this user's, else
+SCAGENT_TOKEN_FILE names it; it is never an argument nor part of a URL. From another host:
+ssh -L PORT:127.0.0.1:PORT HOST.`,
 
 	"secret": `
 A pool with a secret
