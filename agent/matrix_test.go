@@ -43,6 +43,8 @@ type host struct {
 	addr       string
 	name       string // in gossip
 	secretFile string
+	socket     string // of the local API
+	token      string // for it over TCP
 }
 
 // door is a way in.
@@ -53,7 +55,7 @@ type door struct {
 	in func(t *testing.T, h *host, c *caller) bool
 }
 
-var doors = []door{
+var doors = append([]door{
 	{"gossip UDP", byPacket},
 	{"gossip TCP", byStream},
 	{"link", func(t *testing.T, h *host, c *caller) bool { return byLink(t, h, c, nil) }},
@@ -80,7 +82,7 @@ var doors = []door{
 		return strings.Contains(byHTTP(t, h, c, "GET", "/scagent/v1/secret", true, nil), "sck1-")
 	}},
 	{"beacon", byBeacon},
-}
+}, localAPI...)
 
 // matrix says who gets in where: y or n for each of the doors, in their order.
 var matrix = []struct {
@@ -88,12 +90,12 @@ var matrix = []struct {
 	gets string
 	make func(now, old *secret.Secret) *secret.Secret
 }{
-	{"no secret", "nnnnnnnnnnn", func(_, _ *secret.Secret) *secret.Secret { return nil }},
-	{"right", "yyyyyyyynyy", func(now, _ *secret.Secret) *secret.Secret { return now }},
-	{"wrong", "nnnnnnnnnnn", func(_, _ *secret.Secret) *secret.Secret { return secret.New() }},
-	{"worker-only", "yyynyyyynny", func(now, _ *secret.Secret) *secret.Secret { return now.Token() }},
-	{"rotated-out", "nnnnnnnnnnn", func(_, old *secret.Secret) *secret.Secret { return old }},
-	{"worker-only, rotated-out", "nnnnnnnnnnn", func(_, old *secret.Secret) *secret.Secret { return old.Token() }},
+	{"no secret", "nnnnnnnnnnnynyn", func(_, _ *secret.Secret) *secret.Secret { return nil }},
+	{"right", "yyyyyyyynyyynyn", func(now, _ *secret.Secret) *secret.Secret { return now }},
+	{"wrong", "nnnnnnnnnnnynyn", func(_, _ *secret.Secret) *secret.Secret { return secret.New() }},
+	{"worker-only", "yyynyyyynnyynyn", func(now, _ *secret.Secret) *secret.Secret { return now.Token() }},
+	{"rotated-out", "nnnnnnnnnnnynyn", func(_, old *secret.Secret) *secret.Secret { return old }},
+	{"worker-only, rotated-out", "nnnnnnnnnnnynyn", func(_, old *secret.Secret) *secret.Secret { return old.Token() }},
 }
 
 // TestWhoGetsInWhere tries every door of an agent in a secured pool with every
@@ -138,6 +140,7 @@ func secured(t *testing.T, chain secret.Chain) *host {
 	}
 	h := &host{group: beacontest.New(), cluster: "matrix-" + rand.Text()}
 	cfg.Name, cfg.Temporary, cfg.Cluster, cfg.Bind, cfg.BeaconNetwork = "host", true, h.cluster, "127.0.0.1:0", h.group
+	cfg.HTTP = "127.0.0.1:0"
 	cfg.Roles = []membership.Role{membership.RoleWorker, membership.RoleMaster, membership.RoleTracker}
 	a, err := agent.New(cfg)
 	if err != nil {
@@ -149,6 +152,7 @@ func secured(t *testing.T, chain secret.Chain) *host {
 	t.Cleanup(func() { a.Close() })
 	self := a.Self()
 	h.Agent, h.addr, h.name, h.secretFile = a, self.AddrPort.String(), self.ID+"."+self.Boot, cfg.SecretFile
+	h.openAPI(t)
 	return h
 }
 

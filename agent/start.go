@@ -262,6 +262,9 @@ func (a *Agent) openPool(ctx context.Context) error {
 // askTracker announces this node to a tracker known by URL, and returns the
 // addresses of the hosts that it lists.
 func (a *Agent) askTracker(ctx context.Context, url string) ([]string, error) {
+	if err := a.checkSeeds([]string{url}); err != nil { // one that came with Join
+		return nil, err
+	}
 	self := a.pool.Self()
 	h := tracker.Host{ID: self.ID, Name: self.Name, Addr: self.AddrPort.Addr().String(), Port: int(self.AddrPort.Port()), Data: self.Document.Data,
 		Available: self.Available, Slots: self.Slots}

@@ -20,23 +20,23 @@ import (
 	"testing"
 )
 
-// user is a user of a host who is not root.
-type user struct {
+// person is a user of a host who is not root.
+type person struct {
 	*host
 	gid, groups string   // by number; groups may be empty
 	env         []string // besides the host's
 }
 
 // user returns the user nobody, in its own group and in others.
-func (h *host) user(groups string) *user {
+func (h *host) user(groups string) *person {
 	h.lab.t.Helper()
 	need(h.lab.t, "setpriv")
 	h.sh("test -e /run/program || install -m 755 " + binary(h.lab.t) + " /run/program").ok(h.lab.t) // where every user can run it
-	return &user{host: h, gid: "65534", groups: groups}
+	return &person{host: h, gid: "65534", groups: groups}
 }
 
 // command returns a command that is to run as the user.
-func (u *user) command(args ...string) *exec.Cmd {
+func (u *person) command(args ...string) *exec.Cmd {
 	groups := "--clear-groups"
 	if u.groups != "" {
 		groups = "--groups=" + u.groups
@@ -47,7 +47,7 @@ func (u *user) command(args ...string) *exec.Cmd {
 }
 
 // scagent runs the program as the user.
-func (u *user) scagent(args ...string) *result {
+func (u *person) scagent(args ...string) *result {
 	u.lab.t.Helper()
 	return start(u.lab.t, u.command(append([]string{"/run/program"}, args...)...)).await()
 }
@@ -62,7 +62,7 @@ func TestSocketOfRootIsForItsGroup(t *testing.T) {
 	}
 	primary := h.user("")
 	primary.gid = "4242"
-	for name, u := range map[string]*user{"one of its groups": h.user("1,4242"), "its group": primary} {
+	for name, u := range map[string]*person{"one of its groups": h.user("1,4242"), "its group": primary} {
 		if out := u.scagent("members").ok(t); !strings.Contains(out, "n1 ") {
 			t.Errorf("a user with the group as %s sees %s", name, out)
 		}

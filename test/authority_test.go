@@ -99,14 +99,12 @@ func TestEveryMessageSaysWhoMaySendIt(t *testing.T) {
 		t.Fatalf("the code was not read as it is written: %d frames, %d routes, %v", len(senders), routes, messages)
 	}
 	inspect(t, "../agent/api/handler.go", func(n ast.Node) {
-		if kv, ok := n.(*ast.KeyValueExpr); ok {
-			if k, ok := kv.Key.(*ast.BasicLit); ok && strings.HasPrefix(k.Value, `"/`) {
-				path := strings.Trim(k.Value, "\"")
-				if strings.HasPrefix(path, "/v1/") {
-					path = "/v1/"
-				}
-				messages = append(messages, path)
+		if l, ok := n.(*ast.BasicLit); ok && strings.HasPrefix(l.Value, `"/`) && l.Value != `"/"` {
+			path := strings.Trim(l.Value, "\"")
+			if strings.HasPrefix(path, "/v1/") {
+				path = "/v1/"
 			}
+			messages = append(messages, path)
 		}
 	})
 	for _, m := range messages {
