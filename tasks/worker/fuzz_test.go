@@ -178,7 +178,7 @@ func (s *session) step() {
 		s.mayStop(master)
 		l.Close(nil)
 	case 13:
-		time.Sleep(time.Duration(s.script.next()) * time.Second)
+		time.Sleep(time.Duration(s.script.next()%32) * time.Second)
 	case 14:
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		s.w.Drain(ctx) // an error: something runs for longer
@@ -244,7 +244,7 @@ func FuzzSession(f *testing.F) {
 func runSession(t *testing.T, b []byte) {
 	s := &session{script: script{b}}
 	inRig(t, sessionSlots, func(c *Config) {
-		c.MaxQueued = 2
+		c.MaxQueued, c.KeepOutcome = 2, 20*time.Second
 		c.Runners = map[tasks.Kind]Runner{tasks.Command: s}
 	}, func(t *testing.T, r *rig) {
 		s.rig = r
