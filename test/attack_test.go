@@ -32,6 +32,7 @@ type orders struct {
 	Attacks []string // keys of attacks
 	Victims []victim
 	From    []string // addresses of the attacker's host, the first its own
+	TTL     int      // of what announce sends
 	Cluster string
 	For     time.Duration
 	Heard   string // file for what victims let it read; certificates go into another, see certificatesOf

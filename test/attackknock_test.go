@@ -18,7 +18,7 @@ import (
 // well formed, so whoever hears them answers.
 func init() {
 	attacks["knock"] = (*attacker).knock
-	attacks["beacons of a router"] = (*attacker).misroute
+	attacks["announce"] = (*attacker).announce
 }
 
 // knocks is how many there are of each kind for each victim.
@@ -118,20 +118,21 @@ func (a *attacker) visit(ctx context.Context, sort, first string, v *victim) {
 	}
 }
 
-// misroute sends the beacons of a host elsewhere on to this network, which no router
-// should: the group is one of those that stay on their network.
-func (a *attacker) misroute(ctx context.Context) error {
+// announce multicasts beacons of its address and of a member's. With a TTL below 255
+// it is a router that passes on those of a host elsewhere, which none should: the
+// group is one of those that stay on their network.
+func (a *attacker) announce(ctx context.Context) error {
 	raw, err := openRaw()
 	if err != nil {
 		return err
 	}
 	defer raw.close()
-	far := netip.AddrPortFrom(netip.MustParseAddr(a.From[0]), 44201)
+	own := netip.AddrPortFrom(netip.MustParseAddr(a.From[0]), 44201)
 	for i := range knocks {
-		for _, from := range []netip.AddrPort{far, a.Victims[0].Addr} {
+		for k, from := range []netip.AddrPort{own, a.Victims[0].Addr} {
 			at := netip.AddrPortFrom(from.Addr(), 44299)
 			a.count("beacons", 1)
-			if err := raw.send(from, beaconGroup, 254, a.announcement(2, uint64(i), at, ghost(i), "1", "ghost")); err != nil {
+			if err := raw.send(from, beaconGroup, a.TTL, a.announcement(2, 1, at, ghost(2*i+k), "1", "ghost")); err != nil {
 				return err
 			}
 		}

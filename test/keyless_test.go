@@ -106,7 +106,8 @@ func median(d []time.Duration) time.Duration {
 	return d[len(d)/2]
 }
 
-// memory is what a process has resident, and the most that it had since forget.
+// memory is what a process has resident, and the most that it had since forgetPeak;
+// what its collector has not freed yet is in it.
 func memory(t testing.TB, pid int) (now, peak int64) {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -202,7 +203,7 @@ func (s *siege) withstand(t *testing.T, moreMemory int64, blip time.Duration) (d
 	for _, a := range s.pool {
 		monitors = append(monitors, a.begin("monitor", "-json"))
 	}
-	o := s.orders(allAttacks("knock", "beacons of a router")...)
+	o := s.orders(allAttacks("knock", "announce")...)
 
 	calm := make(chan struct{})
 	time.AfterFunc(3*time.Second, func() { close(calm) })
