@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -245,19 +246,19 @@ func heapInUse() int64 {
 func TestKeysAreReplacedUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t)
-		keys := make([][]seal.Key, 6)
+		keys := make([]atomic.Pointer[[]seal.Key], 6)
 		for i := range keys {
-			keys[i] = []seal.Key{gossipKey(1)}
+			keys[i].Store(&[]seal.Key{gossipKey(1)})
 		}
 		at := 0
 		nodes := l.pool(5, func(i int, c *Config) {
 			own := at
 			at++
-			c.GossipKeys = func() []seal.Key { return keys[own] }
+			c.GossipKeys = func() []seal.Key { return *keys[own].Load() }
 		})
 		for _, step := range [][]seal.Key{{gossipKey(1), gossipKey(2)}, {gossipKey(2), gossipKey(1)}, {gossipKey(2)}} {
 			for i := range nodes {
-				keys[i] = step
+				keys[i].Store(&step)
 				during(t, 2*time.Second, "all see all", func() bool { return allSee(nodes, 5) })
 			}
 		}
