@@ -5,17 +5,11 @@ package test
 import (
 	"bufio"
 	"bytes"
-	"encoding/hex"
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -221,107 +215,6 @@ func TestAPIOverTCP(t *testing.T) {
 			t.Errorf("after a restart, at %s, the same request is answered %s %s", again, status, body)
 		}
 	})
-}
-
-// sockets returns where a process listens, as the kernel has it: "tcp ADDR",
-// "udp ADDR" and "unix", sorted.
-func sockets(t testing.TB, pid int) []string {
-	t.Helper()
-	own := map[string]bool{} // inodes
-	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, fd := range fds {
-		if at, err := os.Readlink(fd); err == nil && strings.HasPrefix(at, "socket:[") {
-			own[strings.Trim(at[len("socket:"):], "[]")] = true
-		}
-	}
-	var list []string
-	read := func(table string, columns, inode int, f func(fields []string)) {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, table))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(b)) {
-			if fields := strings.Fields(line); len(fields) >= columns && own[fields[inode]] {
-				f(fields)
-			}
-		}
-	}
-	const listening = "0A"
-	for _, table := range []string{"tcp", "tcp6", "udp", "udp6"} {
-		read(table, 10, 9, func(f []string) {
-			if strings.HasPrefix(table, "udp") || f[3] == listening {
-				list = append(list, table[:3]+" "+kernelAddr(t, f[1]))
-			}
-		})
-	}
-	read("unix", 7, 6, func(f []string) {
-		if f[3] == "00010000" { // __SO_ACCEPTCON
-			list = append(list, "unix")
-		}
-	})
-	slices.Sort(list)
-	return list
-}
-
-// kernelAddr reads an address as /proc/net has it: words of the machine's order.
-func kernelAddr(t testing.TB, s string) string {
-	t.Helper()
-	text, port, _ := strings.Cut(s, ":")
-	b, err := hex.DecodeString(text)
-	n, perr := strconv.ParseUint(port, 16, 16)
-	if err != nil || perr != nil || len(b)%4 != 0 {
-		t.Fatalf("address %q", s)
-	}
-	for w := range slices.Chunk(b, 4) {
-		slices.Reverse(w)
-	}
-	ip, _ := netip.AddrFromSlice(b)
-	return netip.AddrPortFrom(ip, uint16(n)).String()
-}
-
-// TestWhereAnAgentListens asks the kernel: there is nothing else.
-func TestWhereAnAgentListens(t *testing.T) {
-	t.Parallel()
-	l := newLab(t)
-	secret := l.dir + "/secret"
-	l.host().scagent("secret", "new", "-secret-file", secret).ok(t)
-	with := func(more ...string) []string {
-		return append([]string{"tcp 0.0.0.0:44201", "udp 0.0.0.0:44201"}, more...)
-	}
-	beacon := "udp 224.0.0.234:44201"
-	for _, c := range []struct {
-		name string
-		args []string
-		want []string
-	}{
-		{"without flags", nil, with(beacon, "unix")},
-		{"without multicast", []string{"-no-multicast"}, with("unix")},
-		{"at one address", []string{"-no-multicast", "-bind", "127.0.0.1:5000"}, []string{"tcp 127.0.0.1:5000", "udp 127.0.0.1:5000", "unix"}},
-		{"a tracker", []string{"-role", "tracker"}, with(beacon, "unix")},
-		{"with a secret", []string{"-secret-file", secret}, with(beacon, "unix")},
-		{"with a group", []string{"-api-group", "4242"}, with(beacon, "unix")},
-		{"with HTTP", []string{"-http", "127.0.0.1:8080"}, with(beacon, "unix", "tcp 127.0.0.1:8080")},
-		{"with HTTP at localhost", []string{"-http", "localhost:8080"}, with(beacon, "unix", "tcp 127.0.0.1:8080")},
-		{"with HTTP over IPv6", []string{"-http", "[::1]:8080"}, with(beacon, "unix", "tcp [::1]:8080")},
-	} {
-		l.run(t, c.name, func(t *testing.T) {
-			if _, err := os.Stat("/proc/net/if_inet6"); err != nil && strings.Contains(c.name, "IPv6") {
-				lack(t, "IPv6")
-			}
-			a := l.hosts(1)[0].agent(c.args...)
-			a.members()                                // something has happened
-			got := slices.Compact(sockets(t, a.pid())) // the beacon has a socket for each interface
-			if slices.Contains(c.want, beacon) {       // and one for IPv6 where that is up
-				got = slices.DeleteFunc(got, func(s string) bool { return s == "udp [ff02::5ca6]:44201" })
-			}
-			if want := slices.Sorted(slices.Values(c.want)); !slices.Equal(got, want) {
-				t.Errorf("it listens at %q, want %q", got, want)
-			}
-		})
-	}
 }
 
 // TestAgentsOfAnyUmask start again too: what they made must be theirs to use.

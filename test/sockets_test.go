@@ -114,7 +114,10 @@ func TestSocketsInEachMode(t *testing.T) {
 		{"loopback", []string{"-bind", "127.0.0.1"}, []string{"tcp 127.0.0.1 44201", "udp 127.0.0.1 44201", beacons[0], api}},
 		{"loopback, no multicast", []string{"-bind", "127.0.0.1", "-no-multicast"}, []string{"tcp 127.0.0.1 44201", "udp 127.0.0.1 44201", api}},
 		{"a port of one's own", []string{"-bind", "10.77.0.1:5000", "-no-multicast"}, []string{"tcp 10.77.0.1 5000", "udp 10.77.0.1 5000", api}},
-		// The row of -http belongs here: tcp 127.0.0.1 and its port, and nothing else.
+		{"HTTP", []string{"-http", "127.0.0.1:8080"}, slices.Concat(port, beacons, []string{"tcp 127.0.0.1 8080", api})},
+		{"HTTP by name", []string{"-http", "localhost:8080"}, slices.Concat(port, beacons, []string{"tcp 127.0.0.1 8080", api})},
+		{"HTTP over IPv6", []string{"-http", "[::1]:8080"}, slices.Concat(port, beacons, []string{"tcp6 ::1 8080", api})},
+		{"HTTP at any port", []string{"-http", "127.0.0.1:0"}, slices.Concat(port, beacons, []string{"tcp 127.0.0.1 *", api})},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
