@@ -49,7 +49,7 @@ func (a *Agent) loadSecret() (secret.Chain, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w; move it away if the one in %s is right", err, a.cfg.SecretFile)
 	case kept.Has(chain.Current()) && kept.Current().Full() == chain.Current().Full():
-		return kept.Merge(chain), nil
+		return kept.Reload(chain), nil
 	}
 	return chain, nil
 }
@@ -67,9 +67,9 @@ func (a *Agent) watchSecret() {
 		tick     = time.NewTicker(secretInterval)
 	)
 	defer tick.Stop()
-	replaced := func(c secret.Chain, from string) {
+	replaced := func(c secret.Chain, from string, take func(secret.Chain) (bool, error)) {
 		old := a.keys.Chain().Current()
-		ok, err := a.keys.Replace(c)
+		ok, err := take(c)
 		if err != nil {
 			a.cfg.Logger.Printf("[WARN] agent: a newer secret was not taken: from=%s err=%q", from, err)
 		}
@@ -104,7 +104,7 @@ func (a *Agent) watchSecret() {
 			modified = m
 			if c, err := secret.Load(a.cfg.SecretFile); err != nil {
 				a.cfg.Logger.Printf("[ERR] agent: the secret was not read again, the old one stays: err=%q", err)
-			} else if replaced(c, a.cfg.SecretFile); !a.keys.Chain().Has(c.Current()) {
+			} else if replaced(c, a.cfg.SecretFile, a.keys.Reload); !a.keys.Chain().Has(c.Current()) {
 				a.cfg.Logger.Printf("[WARN] agent: the file has another secret, which does not replace the one in force; it counts at the next start: file=%s", a.cfg.SecretFile)
 			}
 		}
@@ -116,7 +116,7 @@ func (a *Agent) watchSecret() {
 			if c, from, err := a.askSecret(); err != nil {
 				a.cfg.Logger.Printf("[DEBUG] agent: no member told the secret in force: err=%q", err)
 			} else {
-				replaced(c, from)
+				replaced(c, from, a.keys.Replace)
 			}
 		}
 		if !promote.IsZero() && time.Now().After(promote) {

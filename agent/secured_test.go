@@ -326,6 +326,7 @@ func TestRotationWithoutGraceShutsOut(t *testing.T) {
 // stays so over a restart.
 func TestEndOfASecretIsBroughtForward(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(30 * time.Second) }) // memberlist's probes that fail last longer than it
 		old := secret.New()
 		option, path := files(t, old)
 		c := agenttest.New(t, 1, agenttest.Setup(withAdd), option)

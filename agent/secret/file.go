@@ -70,8 +70,9 @@ func (c Chain) Rotate(now time.Time, grace time.Duration) (Chain, error) {
 }
 
 // Merge returns what c becomes when d is heard of, from whoever may say so: the
-// newer current secret of the two, and all that was replaced, each until the
-// earlier of the times that it has in both. Where each was made in place of a
+// newer of the two, with each that was replaced until the earlier of the times
+// that it has in both. Where both have the same secret in force, what either has
+// that was replaced counts. Where each was made in place of a
 // common one, because two hosts made a new one at once, the one whose public id
 // is smaller stays in force, the other is taken for as long as the common one is,
 // and so all who hear of both come to the same. Chains without a common secret
@@ -82,16 +83,16 @@ func (c Chain) Merge(d Chain) Chain {
 		return c
 	}
 	newer, older := c, d
-	switch {
-	case c.Has(d.Current()):
-	case d.Has(c.Current()), bytes.Compare(d.Current().cluster[:], c.Current().cluster[:]) < 0:
+	same := c.Current().cluster == d.Current().cluster
+	follows := c.Has(d.Current()) || d.Has(c.Current())
+	if d.Has(c.Current()) && !same || !follows && bytes.Compare(d.Current().cluster[:], c.Current().cluster[:]) < 0 {
 		newer, older = d, c
 	}
 	merged := slices.Clone(newer)
 	for _, e := range older {
 		i := slices.IndexFunc(merged, func(m Entry) bool { return m.Secret.cluster == e.Secret.cluster })
 		switch {
-		case i < 0:
+		case i < 0 && (same || !follows):
 			merged = append(merged, e)
 		case i > 0 && !e.Until.IsZero() && e.Until.Before(merged[i].Until):
 			merged[i].Until = e.Until
@@ -105,6 +106,17 @@ func (c Chain) Merge(d Chain) Chain {
 	}
 	slices.SortStableFunc(merged[1:], func(a, b Entry) int { return b.Until.Compare(a.Until) })
 	return merged[:min(len(merged), maxLines)]
+}
+
+// Reload returns what c becomes when its file has d. It is Merge, but for that the
+// file counts where it has the same secret in force: what it does not have any more
+// is not taken any more.
+func (c Chain) Reload(d Chain) Chain {
+	merged := c.Merge(d)
+	if c.Current().cluster != d.Current().cluster {
+		return merged
+	}
+	return slices.DeleteFunc(merged, func(e Entry) bool { return !d.Has(e.Secret) })
 }
 
 // Equal reports whether two chains say the same.

@@ -142,11 +142,16 @@ func (k *Keyring) Submits() bool {
 	return k.current().chain.Current().Full()
 }
 
-// Replace takes over what a chain, from the file or another node, has that this
-// node has not: a newer secret, or an earlier end of one that was replaced; see
-// Chain.Merge. It reports whether that was anything. Until Promote, gossip is still
-// sealed with the key that it was sealed with.
-func (k *Keyring) Replace(c Chain) (bool, error) {
+// Replace takes over what another node's chain has that this node has not: a newer
+// secret, or an earlier end of one that was replaced; see Chain.Merge. It reports
+// whether that was anything. Until Promote, gossip is still sealed with the key that
+// it was sealed with.
+func (k *Keyring) Replace(c Chain) (bool, error) { return k.change(c, Chain.Merge) }
+
+// Reload is Replace for what the node's own file has, see Chain.Reload.
+func (k *Keyring) Reload(c Chain) (bool, error) { return k.change(c, Chain.Reload) }
+
+func (k *Keyring) change(c Chain, how func(_, c Chain) Chain) (bool, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	st := k.state.Load()
@@ -156,7 +161,7 @@ func (k *Keyring) Replace(c Chain) (bool, error) {
 	if !st.all.Current().Full() {
 		c = c.Tokens()
 	}
-	merged := st.all.Merge(c)
+	merged := how(st.all, c)
 	switch {
 	case merged.Equal(st.all):
 		return false, nil

@@ -238,8 +238,11 @@ func TestMerge(t *testing.T) {
 		{"a newer one and an end brought forward", cur(a, was(old, early)), cur(b, was(a, late), was(old, late)), cur(b, was(a, late), was(old, early)), false},
 		{"two made at once", cur(a, was(old, late)), cur(b, was(old, late)), cur(a, was(old, late), was(b, late)), false},
 		{"two made at once, with other ends", cur(a, was(old, late)), cur(b, was(old, early)), cur(a, was(old, early), was(b, early)), false},
+		{"one that is no longer listed, with a newer one", cur(a, was(old, late), was(other, late)), cur(b, was(a, late)), cur(b, was(a, late)), false},
+		{"one that only one has", cur(a, was(old, late), was(other, early)), cur(a, was(old, late)), cur(a, was(old, late), was(other, early)), false},
 		{"nothing in common", cur(a, was(old, late)), cur(other), cur(a, was(old, late)), true},
 	} {
+		// In turn: what the one hears of the other, the reverse, and that once is enough.
 		if got := c.x.Merge(c.y); !got.Equal(c.want) {
 			t.Errorf("%s: %s, want %s", c.name, got.Text(), c.want.Text())
 		}
@@ -248,6 +251,25 @@ func TestMerge(t *testing.T) {
 		}
 		if got := c.want.Merge(c.y); !got.Equal(c.want) {
 			t.Errorf("%s, once more: %s, want %s", c.name, got.Text(), c.want.Text())
+		}
+	}
+}
+
+// What is taken out of the file is out, unless the file is older than what is known.
+func TestReload(t *testing.T) {
+	late := time.Date(2026, 11, 26, 9, 0, 0, 0, time.UTC)
+	now := Chain{{Secret: fixed(1)}, {fixed(2), late}, {fixed(3), late}}
+	for _, c := range []struct {
+		name       string
+		file, want Chain
+	}{
+		{"a line is gone", Chain{now[0], now[2]}, Chain{now[0], now[2]}},
+		{"an end is brought forward", Chain{now[0], {fixed(2), late.Add(-time.Hour)}, now[2]}, Chain{now[0], now[2], {fixed(2), late.Add(-time.Hour)}}},
+		{"an end is put off", Chain{now[0], {fixed(2), late.Add(time.Hour)}, now[2]}, now},
+		{"an old file", Chain{{Secret: fixed(2)}}, now},
+	} {
+		if got := now.Reload(c.file); !got.Equal(c.want) {
+			t.Errorf("%s: %s, want %s", c.name, got.Text(), c.want.Text())
 		}
 	}
 }
