@@ -5,7 +5,7 @@ package test
 import (
 	"fmt"
 	"os"
-	"os/user"
+	osuser "os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -68,9 +68,9 @@ func TestTasksRunAsTheUserThatThePostureSays(t *testing.T) {
 	}
 }
 
-func lookup(t testing.TB, name string) *user.User {
+func lookup(t testing.TB, name string) *osuser.User {
 	t.Helper()
-	u, err := user.Lookup(name)
+	u, err := osuser.Lookup(name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -138,7 +138,7 @@ func newCodec(cluster string, keys func() [][]byte) (codec, error) {
 		return c, nil
 	}
 	if len(keys()) == 0 {
-		return codec{}, errors.New("Keys returns none; want at least one, or no function")
+		return codec{}, errors.New("no key is returned by Keys; want at least one, or no function")
 	}
 	for i, k := range keys() {
 		if len(k) < minKeyBytes {
