@@ -22,6 +22,7 @@ import (
 	"github.com/scagent/scagent/tasks/blob"
 	"github.com/scagent/scagent/tasks/master"
 	"github.com/scagent/scagent/tasks/runner/function"
+	"github.com/scagent/scagent/tasks/runner/js"
 	"github.com/scagent/scagent/tasks/runner/process"
 	"github.com/scagent/scagent/tasks/wire"
 	"github.com/scagent/scagent/tasks/worker"
@@ -51,6 +52,7 @@ type Agent struct {
 	cgroups *process.Cgroups // nil: none
 	runAs   *process.User    // as whom tasks run; nil: as the agent
 	worker  *worker.Worker   // nil without the role
+	scripts *js.Runner       // the worker's; nil without the role
 	master  *master.Master
 	hub     *wire.Hub
 	pool    *membership.Pool
@@ -272,6 +274,9 @@ func (a *Agent) Close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		errs = append(errs, a.worker.Close(ctx))
 		cancel()
+	}
+	if a.scripts != nil {
+		errs = append(errs, a.scripts.Close())
 	}
 	if a.hub != nil {
 		errs = append(errs, a.hub.Close())

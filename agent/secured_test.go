@@ -265,8 +265,8 @@ func TestRotationsAtOnceComeToOneSecret(t *testing.T) {
 		}
 		for i := 1; i <= 4; i++ {
 			got, err := secret.Load(path(i))
-			if err != nil || got.Current().Cluster() != first.Current().Cluster() || len(got) != 4 {
-				t.Errorf("n%d has %d secrets, %v; want the same in force as n1, the two others and the old one", i, len(got), err)
+			if err != nil || got.Current().Cluster() != first.Current().Cluster() {
+				t.Errorf("n%d has another secret in force than n1, or none: %v", i, err)
 			}
 			if n := len(c.Agent(i).Members()); n != 4 {
 				t.Errorf("n%d sees %d members, want 4", i, n)

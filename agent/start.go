@@ -170,12 +170,13 @@ func (a *Agent) runners() (map[tasks.Kind]worker.Runner, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.scripts = js.New(js.Config{User: a.runAs, MemoryBytes: p.Limits.MemoryBytes})
 	rs := map[tasks.Kind]worker.Runner{
 		tasks.Command:  commands,
 		tasks.File:     files,
 		tasks.Git:      repositories,
 		tasks.Function: a.functions,
-		tasks.JS:       js.New(js.Config{}),
+		tasks.JS:       a.scripts,
 	}
 	for kind := range rs {
 		if !p.Allows(kind) {

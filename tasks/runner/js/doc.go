@@ -22,11 +22,12 @@
 // # What a script has
 //
 // The language, and console: log, info and debug write to standard output,
-// error, warn, trace and assert to standard error, one Write a call. Format
-// directives (%s %d %i %f %j %o %O %c %%) and primitives come out as in Node;
-// other values as JSON, with undefined, NaN and 1n inside of it where they are,
-// and with [Function: f], [Circular], [Map] and the stacks of errors. At most
-// tasks.MaxValueBytes of one value are shown, and 100 levels.
+// error, warn, trace and assert to standard error, one Write a call (in a child
+// one for each 32 KiB). Format directives (%s %d %i %f %j %o %O %c %%) and
+// primitives come out as in Node; other values as JSON, with undefined, NaN and 1n
+// inside of it where they are, and with [Function: f], [Circular], [Map] and the
+// stacks of errors. At most tasks.MaxValueBytes of one value are shown, and 100
+// levels.
 //
 // There is no require, import, process, timer, fetch or file. None of these
 // names is defined, so that typeof can be used to look for them; an exception
@@ -35,21 +36,31 @@
 //
 // # What bounds a script
 //
-// Each attempt has a runtime of its own, from which nothing is kept. When its
-// context ends, the script is interrupted at its next instruction, neither
-// catch nor finally of it running. MaxCalls bounds how deep calls nest, a source
-// how deep its brackets do. Nothing else can be bounded inside a process:
+// Each attempt has a runtime of its own, from which nothing is kept but compiled
+// programs. When its context ends, the script is interrupted at its next
+// instruction, neither catch nor finally of it running. MaxCalls bounds how deep
+// calls nest, a source how deep its brackets do. The engine can bound nothing else:
 //
-//   - Memory. 'x'.repeat(2**40) or an array that grows ends the agent.
+//   - Memory: 'x'.repeat(2**40), or an array that grows.
 //   - A single long step of the engine: a regular expression that backtracks,
 //     Array(1e9).fill(), sorting a large array without a function, compiling a
-//     source with one expression of ten thousand operators. The attempt holds
-//     its slot until the step has ended.
-//   - Recursion inside the engine: eval or JSON.parse of a million open
-//     brackets, a Proxy of a Proxy a million times over, end the agent.
-//   - A Write of its output that waits for the reader.
+//     source with one expression of ten thousand operators.
+//   - Recursion inside the engine: JSON.parse of a million open brackets, a Proxy
+//     that is its own prototype.
 //
-// An agent that runs strangers' scripts therefore evaluates them in a child
-// process that may be killed. Everything is arranged for that: a Call and the
-// Outcome of its Eval are all that goes in and comes out.
+// So scripts are evaluated in child processes, see package child. There each of
+// these ends in an outcome of one line, and the agent lives: memory above
+// Config.MemoryBytes and a full stack are Failed, and an engine that does not
+// answer within a second of the end of its context is killed. A call to a child
+// that is there takes some 25 µs more than one inside the process. Several slots
+// can take Config.MemoryBytes each; a machine that has less ends the children
+// first.
+//
+// # Inside the process
+//
+// A program is its own child when it calls agent.RunHelper first thing in its main,
+// as scagent does. Where a program does not, or Config.InProcess is set, scripts
+// are evaluated inside of it: everything in this package holds but for the list
+// above. Such a script takes the program's memory, and a full stack ends the
+// program; a long step holds the attempt's slot until it has ended.
 package js

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"runtime/debug"
+	"slices"
 
 	"github.com/dop251/goja"
 	"github.com/dop251/goja/parser"
@@ -47,8 +48,7 @@ func Eval(ctx context.Context, c *Call) (out tasks.Outcome) {
 	})
 	defer func() {
 		if p := recover(); p != nil { // a defect of the engine, or of a writer
-			out = tasks.Outcome{Code: tasks.Panic, Text: oneLine(fmt.Sprintf("panic: %v", p))}
-			fmt.Fprintf(e.stderr, "%s\n\n%s", out.Text, debug.Stack())
+			out = panicked(p, e.stderr)
 		}
 		if !stop() {
 			<-interrupted
@@ -62,6 +62,24 @@ func Eval(ctx context.Context, c *Call) (out tasks.Outcome) {
 		return e.failure(err)
 	}
 	return tasks.Outcome{Value: value, Encoding: tasks.JSON}
+}
+
+// tooLong are the panics of Go for lengths that no address space has, which the
+// engine does not check.
+var tooLong = []string{"strings.Builder.Grow: negative count", "runtime error: makeslice: len out of range"}
+
+// panicked is the outcome of an evaluation that ended with the panic p. The stack
+// goes to standard error, unless it is the script's doing.
+func panicked(p any, stderr io.Writer) tasks.Outcome {
+	text := fmt.Sprint(p)
+	if slices.Contains(tooLong, text) {
+		return tasks.Outcome{Code: tasks.Failed, Text: "RangeError: a string or a list is too long"}
+	}
+	out := tasks.Outcome{Code: tasks.Panic, Text: oneLine("panic: " + text)}
+	if stderr != nil {
+		fmt.Fprintf(stderr, "%s\n\n%s", out.Text, debug.Stack())
+	}
+	return out
 }
 
 // stopped is the outcome of an evaluation whose context has ended.

@@ -23,23 +23,10 @@ func args(list ...string) (out []json.RawMessage) {
 	return out
 }
 
-// run runs a source and returns what came of it.
-func run(t *testing.T, source string, args ...json.RawMessage) (out tasks.Outcome, stdout, stderr string) {
-	t.Helper()
-	var o, e bytes.Buffer
-	out = js.New(js.Config{}).Run(t.Context(), &tasks.Attempt{
-		Task: &tasks.Task{Kind: tasks.JS, Source: source, Args: args}, Stdout: &o, Stderr: &e})
-	if strings.ContainsAny(out.Text, "\n\x1b") {
-		t.Errorf("text of several lines: %q", out.Text)
-	}
-	if out.Started.IsZero() || out.Finished.Before(out.Started) {
-		t.Errorf("started %v, finished %v", out.Started, out.Finished)
-	}
-	return out, o.String(), e.String()
-}
-
 func ExampleRunner() {
-	out := js.New(js.Config{}).Run(context.Background(), &tasks.Attempt{
+	r := js.New(js.Config{})
+	defer r.Close()
+	out := r.Run(context.Background(), &tasks.Attempt{
 		Task: &tasks.Task{
 			Kind:   tasks.JS,
 			Source: `function(a,b,c){ console.log("Hello %s %s!",a,b); return c }`,
@@ -139,6 +126,9 @@ func TestFailures(t *testing.T) {
 		"()=>setImmediate(()=>{})":                                                            "ReferenceError: setImmediate is not there in scagent's js: it has no timers (at line 1:17)",
 		"async()=>{ await fetch('x') }":                                                       "ReferenceError: fetch is not there in scagent's js: it has no network (at line 1:23)",
 
+		"()=>'x'.repeat(2**53-1)":  "RangeError: a string or a list is too long",
+		"()=>'xx'.repeat(2**53-1)": "RangeError: a string or a list is too long",
+
 		"()=>()=>1":                           "the result is a function" + noJSON,
 		"()=>new Proxy(()=>1, {})":            "the result is a function" + noJSON,
 		"()=>Symbol('q')":                     "the result is a symbol" + noJSON,
@@ -214,8 +204,9 @@ type cancelOn func()
 
 func (f cancelOn) Write(p []byte) (int, error) { f(); return len(p), nil }
 
-func TestScriptIsInterrupted(t *testing.T) {
-	r := js.New(js.Config{})
+func TestScriptIsInterrupted(t *testing.T) { bothWays(t, testScriptIsInterrupted) }
+
+func testScriptIsInterrupted(t *testing.T, r *js.Runner) {
 	for _, source := range []string{
 		"()=>{ console.log(); while(1){} }",
 		"console.log(); while(1){}",
@@ -253,7 +244,7 @@ func TestTimeoutInABubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		out := js.New(js.Config{}).Run(ctx, &tasks.Attempt{
+		out := here.Run(ctx, &tasks.Attempt{
 			Task:   &tasks.Task{Source: "()=>{ while(1) console.log() }"},
 			Stdout: cancelOn(func() { time.Sleep(time.Second) }), // a slow reader
 		})
@@ -263,10 +254,12 @@ func TestTimeoutInABubble(t *testing.T) {
 	})
 }
 
-func TestEndedContextRunsNothing(t *testing.T) {
+func TestEndedContextRunsNothing(t *testing.T) { bothWays(t, testEndedContextRunsNothing) }
+
+func testEndedContextRunsNothing(t *testing.T, r *js.Runner) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	out := js.New(js.Config{}).Run(ctx, &tasks.Attempt{
+	out := r.Run(ctx, &tasks.Attempt{
 		Task:   &tasks.Task{Source: "()=>console.log()"},
 		Stdout: cancelOn(func() { t.Error("it ran") }),
 	})
@@ -275,9 +268,11 @@ func TestEndedContextRunsNothing(t *testing.T) {
 	}
 }
 
-func TestPanicOfAWriterIsTheAttempts(t *testing.T) {
+func TestPanicOfAWriterIsTheAttempts(t *testing.T) { bothWays(t, testPanicOfAWriterIsTheAttempts) }
+
+func testPanicOfAWriterIsTheAttempts(t *testing.T, r *js.Runner) {
 	var stderr bytes.Buffer
-	out := js.New(js.Config{}).Run(t.Context(), &tasks.Attempt{
+	out := r.Run(t.Context(), &tasks.Attempt{
 		Task:   &tasks.Task{Source: "()=>{ try { console.log() } catch { } }"},
 		Stdout: cancelOn(func() { panic("at the\ndisco") }), Stderr: &stderr,
 	})
@@ -286,8 +281,9 @@ func TestPanicOfAWriterIsTheAttempts(t *testing.T) {
 	}
 }
 
-func TestAttemptsShareNothing(t *testing.T) {
-	r := js.New(js.Config{})
+func TestAttemptsShareNothing(t *testing.T) { bothWays(t, testAttemptsShareNothing) }
+
+func testAttemptsShareNothing(t *testing.T, r *js.Runner) {
 	task := &tasks.Task{Source: "x=>{ globalThis.n = (globalThis.n||0)+1; Object.prototype.bad = 1; return [n, x, /a(.)/y.exec('ab')[1], `t${x}`] }", Args: args("1")}
 	var wg sync.WaitGroup
 	for range 8 {
@@ -304,8 +300,9 @@ func TestAttemptsShareNothing(t *testing.T) {
 	wg.Wait()
 }
 
-func TestRandomIsSeededByAttempt(t *testing.T) {
-	r := js.New(js.Config{})
+func TestRandomIsSeededByAttempt(t *testing.T) { bothWays(t, testRandomIsSeededByAttempt) }
+
+func testRandomIsSeededByAttempt(t *testing.T, r *js.Runner) {
 	random := func(id tasks.ID, n uint32) string {
 		return string(r.Run(t.Context(), &tasks.Attempt{ID: id, N: n, Task: &tasks.Task{Source: "()=>[Math.random(),Math.random()]"}}).Value)
 	}
@@ -327,18 +324,22 @@ func BenchmarkRun(b *testing.B) {
 		"object":  {Source: "x=>x", Args: args(`{"a":[1,2,3],"b":{"c":"d"}}`)},
 		"async":   {Source: "async x=>{ await null; return x }", Args: args("1")},
 	} {
-		b.Run(name, func(b *testing.B) {
-			r := js.New(js.Config{})
-			ctx, cancel := context.WithCancel(b.Context())
-			defer cancel()
-			a := &tasks.Attempt{Task: task}
-			b.ReportAllocs()
-			for b.Loop() {
-				if out := r.Run(ctx, a); out.Code != tasks.OK {
-					b.Fatal(out.Text)
+		for where, inProcess := range map[string]bool{"here": true, "child": false} {
+			b.Run(name+"/in="+where, func(b *testing.B) {
+				r := js.New(js.Config{InProcess: inProcess})
+				defer r.Close()
+				ctx, cancel := context.WithCancel(b.Context())
+				defer cancel()
+				a := &tasks.Attempt{Task: task}
+				r.Run(ctx, a)
+				b.ReportAllocs()
+				for b.Loop() {
+					if out := r.Run(ctx, a); out.Code != tasks.OK {
+						b.Fatal(out.Text)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }
 

@@ -6,18 +6,29 @@ import (
 	"time"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/runner/js/child"
+	"github.com/scagent/scagent/tasks/runner/process"
 )
 
 // What a Config of zeros means.
 const (
+	DefaultMemoryBytes    = 512 << 20
 	DefaultCachedPrograms = 256
 	DefaultCachedBytes    = 16 << 20
 )
 
 // Config configures a Runner. Zeros are the defaults.
 type Config struct {
-	// CachedPrograms is how many compiled programs are kept, those used last.
-	// Default: 256.
+	// MemoryBytes is how much memory a script is given, by a child on linux.
+	// Default: 512 MiB.
+	MemoryBytes int64
+	// User is as whom children run. Default: the user of this process.
+	User *process.User
+	// InProcess evaluates scripts inside this process, where nothing bounds them.
+	InProcess bool
+
+	// CachedPrograms is how many compiled programs a process keeps, those used
+	// last. Default: 256.
 	CachedPrograms int
 	// CachedBytes is how much source the kept programs have, all told; what is
 	// compiled from it comes on top. Default: 16 MiB.
@@ -25,17 +36,31 @@ type Config struct {
 }
 
 // Runner runs JavaScript. It may be used by any number of goroutines.
-type Runner struct{ programs *cache }
+type Runner struct {
+	children *child.Pool // nil: scripts are evaluated here
+	programs *cache      // for scripts that are
+}
 
-// New returns a Runner.
+// New returns a Runner. It evaluates scripts in child processes if the program
+// knows Child as a helper of the name Helper, see package helper.
 func New(cfg Config) *Runner {
+	if cfg.MemoryBytes <= 0 {
+		cfg.MemoryBytes = DefaultMemoryBytes
+	}
 	if cfg.CachedPrograms <= 0 {
 		cfg.CachedPrograms = DefaultCachedPrograms
 	}
 	if cfg.CachedBytes <= 0 {
 		cfg.CachedBytes = DefaultCachedBytes
 	}
-	return &Runner{programs: newCache(cfg.CachedPrograms, cfg.CachedBytes)}
+	r := &Runner{programs: newCache(cfg.CachedPrograms, cfg.CachedBytes)}
+	if !cfg.InProcess {
+		r.children, _ = child.New(child.Config{ // the error: there is no helper
+			Helper: Helper, User: cfg.User,
+			Setup: child.Setup{MemoryBytes: cfg.MemoryBytes, CachedPrograms: cfg.CachedPrograms, CachedBytes: cfg.CachedBytes},
+		})
+	}
+	return r
 }
 
 // Run runs the attempt and returns when nothing of it runs any more.
@@ -46,15 +71,29 @@ func (r *Runner) Run(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
 	return out
 }
 
-func (r *Runner) run(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+func (r *Runner) run(ctx context.Context, a *tasks.Attempt) (out tasks.Outcome) {
 	if ctx.Err() != nil {
 		return stopped(ctx)
 	}
-	p, err := r.programs.get(a.Task.Source)
-	if err != nil {
-		return tasks.Outcome{Code: tasks.BadInput, Text: err.Error()}
+	s := &child.Script{Source: a.Task.Source, Args: a.Task.Args, Seed: seed(a)}
+	if r.children == nil {
+		return evaluate(ctx, r.programs, s, a.Stdout, a.Stderr)
 	}
-	return Eval(ctx, &Call{Program: p, Args: a.Task.Args, Seed: seed(a), Stdout: a.Stdout, Stderr: a.Stderr})
+	defer func() {
+		if p := recover(); p != nil { // of a writer
+			out = panicked(p, a.Stderr)
+		}
+	}()
+	return r.children.Call(ctx, a, s)
+}
+
+// Close ends the child processes, whatever they do, and waits for that. Attempts
+// that ran in them end as cancelled.
+func (r *Runner) Close() error {
+	if r.children == nil {
+		return nil
+	}
+	return r.children.Close()
 }
 
 // seed differs from attempt to attempt.
