@@ -147,7 +147,7 @@ func FuzzPeersFile(f *testing.F) {
 // FuzzSeed reads values of -join, and what trackers answer with.
 func FuzzSeed(f *testing.F) {
 	for _, s := range []string{"h", "h:1", "10.0.0.1", "[::1]:2", "::1", "srv:_x._tcp.h", "http://h:1/x", "h:0", "h:65536", "fe80::1%eth0", "srv:", "a b", "::ffff:10.0.0.1",
-		"http://", "https://u:p@h", "0x7f.1", "[", "]", "[]", "[[::1]]", "h:\x1b", "-h", "http://h\x00"} {
+		"http://", "https://u:p@h", "0x7f.1", "[", "]", "[]", "[[::1]]", "h:\x1b", "-h", "http://h\x00", "srv:%"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

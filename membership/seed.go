@@ -40,6 +40,9 @@ type seed struct {
 	port uint16
 }
 
+// notInNames are bytes that are in no name of a host, and stand for something else.
+const notInNames = "/ \t\n@?#"
+
 // parseSeed reads one value of -join.
 func parseSeed(s string) (seed, error) {
 	bad := func(why string) (seed, error) {
@@ -47,7 +50,7 @@ func parseSeed(s string) (seed, error) {
 	}
 	sd := seed{kind: seedHost, text: s, port: DefaultPort}
 	if name, ok := strings.CutPrefix(s, "srv:"); ok {
-		if name == "" || strings.ContainsAny(name, "/: \t") {
+		if name == "" || strings.ContainsAny(name, notInNames+":%") {
 			return bad("no name of a service record")
 		}
 		sd.kind, sd.host = seedSRV, name
@@ -75,7 +78,7 @@ func parseSeed(s string) (seed, error) {
 		}
 		sd.host, sd.port = host, uint16(n)
 	}
-	if sd.host == "" || strings.ContainsAny(sd.host, "/ \t\n@?#") {
+	if sd.host == "" || strings.ContainsAny(sd.host, notInNames) {
 		return bad("no host")
 	}
 	if strings.Contains(sd.host, "%") {
