@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +23,7 @@ import (
 	"github.com/scagent/scagent/tasks/runner/function"
 	"github.com/scagent/scagent/tasks/runner/js"
 	"github.com/scagent/scagent/tasks/runner/process"
+	"github.com/scagent/scagent/tasks/runner/supervisor"
 	"github.com/scagent/scagent/tasks/wire"
 	"github.com/scagent/scagent/tasks/worker"
 	"golang.org/x/time/rate"
@@ -49,19 +49,19 @@ type Agent struct {
 	keys       *secret.Keyring  // nil without a secret
 	neighbours *port.Neighbours // nil but in the open posture
 
-	cgroups *process.Cgroups // nil: none
-	runAs   *process.User    // as whom tasks run; nil: as the agent
-	worker  *worker.Worker   // nil without the role
-	scripts *js.Runner       // the worker's; nil without the role
-	master  *master.Master
-	hub     *wire.Hub
-	pool    *membership.Pool
-	beacon  *beacon.Beacon   // nil without Config.Multicast
-	tracker *tracker.Handler // nil without the role
-	feed    *api.Feed
-	servers []*http.Server
-	local   localAPI
-	started time.Time
+	supervisor *supervisor.Supervisor // nil without the role worker
+	runAs      *process.User          // as whom tasks run; nil: as the agent
+	worker     *worker.Worker         // nil without the role
+	scripts    *js.Runner             // the worker's; nil without the role
+	master     *master.Master
+	hub        *wire.Hub
+	pool       *membership.Pool
+	beacon     *beacon.Beacon   // nil without Config.Multicast
+	tracker    *tracker.Handler // nil without the role
+	feed       *api.Feed
+	servers    []*http.Server
+	local      localAPI
+	started    time.Time
 
 	ctx         context.Context // ends with Close
 	cancel      context.CancelFunc
@@ -291,8 +291,8 @@ func (a *Agent) Close() error {
 		a.http.CloseIdleConnections()
 	}
 	a.wg.Wait()
-	if a.cgroups != nil {
-		errs = append(errs, a.cgroups.Close())
+	if a.supervisor != nil {
+		errs = append(errs, a.supervisor.Close())
 	}
 	if a.blobs != nil {
 		errs = append(errs, a.blobs.Close())
@@ -302,9 +302,6 @@ func (a *Agent) Close() error {
 	}
 	return errors.Join(errs...)
 }
-
-// workRoot is where work directories are made.
-func (a *Agent) workRoot() string { return filepath.Join(a.home.StateDir, "work") }
 
 // serve answers HTTP on a listener until Close.
 func (a *Agent) serve(l net.Listener, s *http.Server) {

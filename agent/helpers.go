@@ -3,10 +3,14 @@ package agent
 import (
 	"github.com/scagent/scagent/tasks/runner/helper"
 	"github.com/scagent/scagent/tasks/runner/js"
+	"github.com/scagent/scagent/tasks/runner/supervisor"
 )
 
 // helpers are the processes that an agent has beside its own, by name.
-var helpers = map[string]func() int{js.Helper: js.Child}
+var helpers = map[string]func() int{
+	js.Helper:       js.Child,
+	supervisor.Name: supervisor.Main,
+}
 
 // RunHelper is to be called first thing in the main of a program that embeds an
 // agent. The agent starts that program again for what another process must do,

@@ -23,6 +23,7 @@ import (
 	"github.com/scagent/scagent/tasks/runner/git"
 	"github.com/scagent/scagent/tasks/runner/js"
 	"github.com/scagent/scagent/tasks/runner/process"
+	"github.com/scagent/scagent/tasks/runner/supervisor"
 	"github.com/scagent/scagent/tasks/wire"
 	"github.com/scagent/scagent/tasks/worker"
 )
@@ -145,31 +146,38 @@ func (a *Agent) openTasks() error {
 
 // runners makes a runner for each kind of task.
 func (a *Agent) runners() (map[tasks.Kind]worker.Runner, error) {
+	sc := supervisor.Config{Root: a.home.Path("work"), User: a.runAs, Logger: a.cfg.Logger}
+	sc.Helper = a.cfg.Network == port.Machine // on a test's own, waiting for a process stops the clock
+	if a.cfg.Temporary {
+		sc.Remove = a.home.StateDir
+	}
 	var err error
-	if a.cgroups, err = process.OpenCgroups(); err != nil { // process groups alone then
-		a.cfg.Logger.Printf("[DEBUG] agent: no cgroups: err=%q", err)
+	if a.supervisor, err = supervisor.Open(sc); err != nil {
+		return nil, err
 	}
 	p := &a.cfg.Policy
 	limits := process.Limits{
 		Memory: p.Limits.MemoryBytes, Processes: p.Limits.Processes, OpenFiles: p.Limits.OpenFiles,
 		FileBytes: p.Limits.FileBytes, Output: p.Limits.OutputBytes,
 	}
-	commands, err := command.New(command.Config{Root: a.workRoot(), Grace: a.cfg.Grace, Cgroups: a.cgroups, User: a.runAs, Limits: limits})
+	root, nets := a.supervisor.Dir(), a.supervisor.Nets()
+	commands, err := command.New(command.Config{Root: root, Grace: a.cfg.Grace, Nets: nets, User: a.runAs, Limits: limits})
 	if err != nil {
 		return nil, err
 	}
-	files, err := file.New(file.Config{Root: a.workRoot(), Grace: a.cfg.Grace, Cgroups: a.cgroups, User: a.runAs, Limits: limits})
+	files, err := file.New(file.Config{Root: root, Grace: a.cfg.Grace, Nets: nets, User: a.runAs, Limits: limits})
 	if err != nil {
 		return nil, err
 	}
 	repositories, err := git.New(git.Config{
-		Root: a.workRoot(), MirrorRoot: a.home.Path("git"), Grace: a.cfg.Grace, Cgroups: a.cgroups, User: a.runAs, Limits: limits,
+		Root: root, MirrorRoot: a.home.Path("git"), Grace: a.cfg.Grace, Nets: nets, User: a.runAs, Limits: limits,
 		AllowFile: p.Allows(tasks.Command), // who may run commands can read the files anyway
 		Schemes:   p.Git.Schemes, Hosts: p.Git.Hosts,
 	})
 	if err != nil {
 		return nil, err
 	}
+	a.wg.Go(repositories.Clear)
 	a.scripts = js.New(js.Config{User: a.runAs, MemoryBytes: p.Limits.MemoryBytes})
 	rs := map[tasks.Kind]worker.Runner{
 		tasks.Command:  commands,

@@ -131,23 +131,3 @@ func TestCancelEndsTheWholeTree(t *testing.T) {
 		l.dead(ps)
 	})
 }
-
-// TestNothingOfAKilledAgentSurvivesTheNext kills an agent, which then cannot stop
-// what it runs; the next agent of the host does, by the cgroup.
-func TestNothingOfAKilledAgentSurvivesTheNext(t *testing.T) {
-	t.Parallel()
-	h := newLab(t).host()
-	l := h.lab
-	a := h.agent()
-	if processes.dir == nil {
-		lack(t, "cgroups of version 2 that may be made")
-	}
-	a.begin("submit", "-dir", l.dir, "-shell", tree+"wait")
-	pids := l.tree()
-	a.kill()
-	begin := time.Now()
-	b := h.agent()
-	l.dead(pids)
-	within(t, "the next agent has ended them", time.Since(begin), 2*time.Second)
-	b.call("submit", "--", "echo", "hi").want(t, 0, "hi\n")
-}

@@ -25,10 +25,10 @@ type Config struct {
 	Grace time.Duration
 	// Linger is how long output is read after the process has exited when
 	// something else holds it open. Default: process.DefaultLinger, 2 s.
-	Linger  time.Duration
-	Cgroups *process.Cgroups // nil: none
-	User    *process.User    // nil: the agent's own
-	Limits  process.Limits   // of each process
+	Linger time.Duration
+	Nets   *process.Nets  // nil: none
+	User   *process.User  // nil: the agent's own
+	Limits process.Limits // of each process
 }
 
 // Runner runs commands. It may be used by any number of goroutines.
@@ -97,7 +97,7 @@ func (r *Runner) Run(ctx context.Context, a *tasks.Attempt) (out tasks.Outcome) 
 		Argv: r.argv(t), Env: env, Dir: dir.Path(),
 		Stdin: stdin, Stdout: a.Stdout, Stderr: a.Stderr,
 		Marks: workdir.Marks(a), Kill: a.Kill, Grace: r.cfg.Grace, Linger: r.cfg.Linger,
-		Cgroups: r.cfg.Cgroups, User: r.cfg.User, Limits: r.cfg.Limits,
+		Nets: r.cfg.Nets, User: r.cfg.User, Limits: r.cfg.Limits,
 	}
 	if t.Dir != "" {
 		spec.Dir = t.Dir

@@ -60,7 +60,7 @@ type job struct {
 func (j *job) git(scheme, stdin string, args ...string) (string, error) {
 	cfg := &j.r.cfg
 	env := []string{
-		"LC_ALL=C", "HOME=" + j.dir.Home(), "TMPDIR=" + j.dir.Tmp(),
+		"LC_ALL=C", "SCAGENT_WORKDIR=" + j.dir.Path(), "HOME=" + j.dir.Home(), "TMPDIR=" + j.dir.Tmp(),
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + j.r.gitconfig(), "GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL=" + scheme,
 		"GIT_SSH_COMMAND=ssh -oBatchMode=yes -oConnectTimeout=20", "GIT_SSH_VARIANT=ssh", "GIT_LFS_SKIP_SMUDGE=1",
 	}
@@ -73,7 +73,7 @@ func (j *job) git(scheme, stdin string, args ...string) (string, error) {
 	s := &process.Spec{
 		Argv: append([]string{cfg.Git}, args...), Env: append(env, workdir.Marks(j.a)...), Dir: j.dir.Home(),
 		Stdout: &stdout, Stderr: &stderr, Marks: workdir.Marks(j.a), Kill: j.a.Kill,
-		Grace: cfg.Grace, Linger: cfg.Linger, Cgroups: cfg.Cgroups, User: cfg.User,
+		Grace: cfg.Grace, Linger: cfg.Linger, Nets: cfg.Nets, User: cfg.User,
 	}
 	if stdin != "" {
 		s.Stdin = strings.NewReader(stdin)

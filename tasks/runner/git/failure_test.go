@@ -440,3 +440,63 @@ func ExampleURL() {
 	// git@example.com:a/b <nil>
 	//  repository "--upload-pack=x": begins with -, as options do
 }
+
+func TestClearRemovesWhatKilledOnesLeft(t *testing.T) {
+	t.Parallel()
+	r := newRepo(t)
+	w := newWorker(t, nil)
+	w.Clear() // there are no mirrors yet
+	if got := w.shell(r.url(), "", "cat f"); got.stdout != "two" {
+		t.Fatalf("%+v", got)
+	}
+	mirrors, _ := filepath.Glob(w.cache + "/own/*.git")
+	if len(mirrors) != 1 {
+		t.Fatalf("mirrors %v", mirrors)
+	}
+	leave := func() {
+		t.Helper()
+		for _, dir := range []string{mirrors[0] + ".new/x", w.cache + "/own/abandoned.git.new/objects"} {
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, f := range []string{"scagent-fetching", "packed-refs.lock", "objects/pack/tmp_pack_x"} {
+			if err := os.WriteFile(filepath.Join(mirrors[0], f), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	files := func() string {
+		out, err := exec.Command("find", w.cache+"/own", "!", "-name", "*.sample").CombinedOutput()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	before := files()
+	leave()
+	if files() == before {
+		t.Fatal("the test shows nothing")
+	}
+	// A mirror that somebody updates is left alone.
+	lock, err := os.OpenFile(w.cache+"/"+strings.TrimSuffix(filepath.Base(mirrors[0]), ".git")+".lock", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	w.Clear()
+	if got := files(); !strings.Contains(got, "scagent-fetching") || !strings.Contains(got, ".new/x") || strings.Contains(got, "abandoned") {
+		t.Errorf("while one mirror is updated, there are\n%s", got)
+	}
+	lock.Close()
+	w.Clear()
+	if got := files(); got != before {
+		t.Errorf("there are\n%swant\n%s", got, before)
+	}
+	if got := w.shell(r.url(), "", "cat f"); got.stdout != "two" {
+		t.Errorf("%+v", got)
+	}
+}

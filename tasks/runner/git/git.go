@@ -44,10 +44,10 @@ type Config struct {
 	Grace time.Duration
 	// Linger is how long output is read after a process has exited when
 	// something else holds it open. Default: process.DefaultLinger, 2 s.
-	Linger  time.Duration
-	Cgroups *process.Cgroups // nil: none
-	User    *process.User    // whom git and the commands run as; nil: the agent's own
-	Limits  process.Limits   // of each process
+	Linger time.Duration
+	Nets   *process.Nets  // nil: none
+	User   *process.User  // whom git and the commands run as; nil: the agent's own
+	Limits process.Limits // of each process
 }
 
 // Stats count what a Runner has done since it was made.
@@ -72,7 +72,7 @@ type Runner struct {
 // New checks the configuration and returns a Runner. It makes nothing on disk.
 func New(cfg Config) (*Runner, error) {
 	r := &Runner{cfg: cfg, mirrors: make(map[string]*mirror)}
-	r.work = workdir.Config{Root: cfg.Root, Grace: cfg.Grace, Linger: cfg.Linger, Cgroups: cfg.Cgroups, User: cfg.User, Limits: cfg.Limits}
+	r.work = workdir.Config{Root: cfg.Root, Grace: cfg.Grace, Linger: cfg.Linger, Nets: cfg.Nets, User: cfg.User, Limits: cfg.Limits}
 	if err := r.work.Check(); err != nil {
 		return nil, fmt.Errorf("git: %w", err)
 	}
@@ -112,7 +112,7 @@ func (r *Runner) Run(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
 		bare.Inputs, bare.Outputs = nil, nil
 		at.Task = &bare
 	}
-	return workdir.Run(ctx, &r.work, &at, func(d *workdir.Dir, s *process.Spec) (out tasks.Outcome) {
+	return workdir.Run(ctx, &r.work, &at, func(d *workdir.Dir, s *process.Spec) tasks.Outcome {
 		m, err := r.acquire(url)
 		if err != nil {
 			return process.Failure(ctx, err)
@@ -127,11 +127,9 @@ func (r *Runner) Run(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
 			return j.inWorkDir(m, commit, s)
 		}
 		tree := filepath.Join(t.Dir, repoName(url)+"-"+filepath.Base(d.Path()))
-		defer func() {
-			if err := workdir.RemoveAll(tree); err != nil && out.Text == "" {
-				out.Text = err.Error()
-			}
-		}()
+		if err := d.Elsewhere(tree); err != nil {
+			return process.Failure(ctx, err)
+		}
 		if err := j.checkout(m, commit, tree); err != nil {
 			return process.Failure(ctx, err)
 		}

@@ -22,6 +22,9 @@ const headRef = "refs/scagent/HEAD"
 // somebody was killed.
 const fetching = "scagent-fetching"
 
+// freshSuffix ends the name of a mirror that is being made.
+const freshSuffix = ".new"
+
 // mirror is the local copy of a repository.
 type mirror struct {
 	url, scheme string
@@ -47,6 +50,11 @@ func (r *Runner) repositories() string {
 	return filepath.Join(r.cfg.MirrorRoot, "own")
 }
 
+// lockPath returns the path of the lock of a mirror.
+func (r *Runner) lockPath(name string) string {
+	return filepath.Join(r.cfg.MirrorRoot, strings.TrimSuffix(name, ".git")+".lock")
+}
+
 // acquire returns the mirror of a URL, which need not be on disk yet. It must be
 // released.
 func (r *Runner) acquire(url string) (*mirror, error) {
@@ -58,10 +66,9 @@ func (r *Runner) acquire(url string) (*mirror, error) {
 	m := r.mirrors[url]
 	if m == nil {
 		sum := sha256.Sum256([]byte(url))
-		hash := hex.EncodeToString(sum[:16])
-		m = &mirror{url: url, name: hash + ".git", parent: r.repositories(), lock: make(chan struct{}, 1)}
+		m = &mirror{url: url, name: hex.EncodeToString(sum[:16]) + ".git", parent: r.repositories(), lock: make(chan struct{}, 1)}
 		m.scheme, _ = scheme(url)
-		m.dir, m.lockPath = filepath.Join(m.parent, m.name), filepath.Join(r.cfg.MirrorRoot, hash+".lock")
+		m.dir, m.lockPath = filepath.Join(m.parent, m.name), r.lockPath(m.name)
 		r.mirrors[url] = m
 	}
 	m.users++
@@ -263,7 +270,7 @@ func (j *job) update(m *mirror) error {
 
 // clone makes the mirror.
 func (j *job) clone(m *mirror, root *os.Root) error {
-	fresh := m.name + ".new"
+	fresh := m.name + freshSuffix
 	if err := root.RemoveAll(fresh); err != nil { // of somebody who was killed
 		return err
 	}
@@ -296,6 +303,38 @@ func (j *job) refresh(m *mirror, root *os.Root) error {
 		root.Remove(mark) // if that fails, the next one cleans in vain
 	}
 	return err
+}
+
+// Clear removes what a git that was killed, of an agent that has died, has left in
+// mirrors. Those that are in use are left alone.
+func (r *Runner) Clear() {
+	root, err := os.OpenRoot(r.repositories())
+	if err != nil {
+		return // there are none yet
+	}
+	defer root.Close()
+	entries, _ := fs.ReadDir(root.FS(), ".")
+	for _, e := range entries {
+		name, fresh := strings.CutSuffix(e.Name(), freshSuffix)
+		mark := filepath.Join(name, fetching)
+		if _, err := root.Lstat(mark); !fresh && err != nil {
+			continue
+		}
+		lock, err := os.OpenFile(r.lockPath(name), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			continue
+		}
+		if locked, err := tryLock(lock); err == nil && locked {
+			if fresh {
+				root.RemoveAll(e.Name())
+			} else {
+				clean(root, name)
+				root.Remove(mark)
+			}
+			unlockFile(lock)
+		}
+		lock.Close()
+	}
 }
 
 // clean removes the locks and parts of a git that was killed.

@@ -33,15 +33,17 @@ var known atomic.Pointer[map[string]func() int]
 
 // Run does the work of a helper and exits with the status that it returns, if
 // this process was started by Command, and otherwise returns at once. Nothing
-// may have been started before it is called.
+// may have been started before it is called. Files that the process was started
+// with, beside the standard three, are from then on not inherited by what it
+// starts, if it does not hand them on by name as os/exec does.
 func Run(helpers map[string]func() int) {
 	known.Store(&helpers)
-	if len(os.Args) != 2 {
-		return
+	if len(os.Args) == 2 {
+		if name, ok := strings.CutPrefix(os.Args[1], prefix); ok && helpers[name] != nil {
+			os.Exit(helpers[name]())
+		}
 	}
-	if name, ok := strings.CutPrefix(os.Args[1], prefix); ok && helpers[name] != nil {
-		os.Exit(helpers[name]())
-	}
+	keepFiles() // a helper starts nothing
 }
 
 // Command returns the command that starts a helper. It has no environment, so

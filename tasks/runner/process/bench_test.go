@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux
 
 package process_test
 
@@ -46,23 +46,25 @@ func BenchmarkTrue(b *testing.B) {
 			return cmd.Run()
 		})
 	})
-	run := func(pool *process.Cgroups) func(b *testing.B) {
+	run := func(nets *process.Nets) func(b *testing.B) {
 		return func(b *testing.B) {
 			two(b, func() error {
 				var stdout, stderr bytes.Buffer
 				_, err := process.Run(b.Context(), &process.Spec{Argv: []string{"/bin/true"}, Env: benchEnv,
-					Stdout: &stdout, Stderr: &stderr, Marks: benchEnv[2:], Cgroups: pool})
+					Stdout: &stdout, Stderr: &stderr, Marks: benchEnv[2:], Nets: nets})
 				return err
 			})
 		}
 	}
 	b.Run("process", run(nil))
-	b.Run("process-cgroup", func(b *testing.B) {
-		pool, err := process.OpenCgroups()
-		if err != nil {
-			b.Skip(err)
-		}
-		defer pool.Close()
-		run(pool)(b)
-	})
+	for _, way := range process.Ways {
+		b.Run("process-"+way, func(b *testing.B) {
+			nets, err := process.OpenWay(way, b.TempDir(), nil)
+			if err != nil {
+				b.Skip(err)
+			}
+			defer nets.Close()
+			run(nets)(b)
+		})
+	}
 }

@@ -16,11 +16,13 @@ import (
 
 const cgroupPrefix = "scagent."
 
-// Cgroups is a pool of cgroups (version 2) below the agent's own, one for each
+// cgroups is a pool of cgroups (version 2) below the agent's own, one for each
 // process that runs. One that was left empty is used again, as that is cheaper
-// than to make another. A nil *Cgroups gives none.
-type Cgroups struct {
-	dir string // constant
+// than to make another. A nil *cgroups gives none.
+type cgroups struct {
+	// dir is above the cgroups of all processes of the pool: who writes 1 to its
+	// cgroup.kill ends them all. It is constant.
+	dir string
 
 	// mu guards the fields below. It is not held over I/O.
 	mu   sync.Mutex
@@ -33,7 +35,7 @@ type Cgroups struct {
 // cgroup is one of them. A nil *cgroup is none: its methods do nothing. It
 // belongs to the goroutine that has acquired it.
 type cgroup struct {
-	pool   *Cgroups
+	pool   *cgroups
 	path   string
 	dir    *os.File
 	killer *os.File // cgroup.kill
@@ -41,10 +43,10 @@ type cgroup struct {
 	spent  bool     // it was killed or removed: not to be used again
 }
 
-// OpenCgroups makes a directory for cgroups below the agent's own cgroup, and
+// openCgroups makes a directory for cgroups below the agent's own cgroup, and
 // removes those of agents that have died, with what still runs there. The error
-// says why the agent may not have any. Close removes the directory.
-func OpenCgroups() (*Cgroups, error) {
+// says why the agent may not have any. close removes the directory.
+func openCgroups() (*cgroups, error) {
 	base, err := ownCgroup()
 	if err != nil {
 		return nil, fmt.Errorf("cgroups: %w", err)
@@ -56,12 +58,12 @@ func OpenCgroups() (*Cgroups, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cgroups: %w", err)
 	}
-	c := &Cgroups{dir: dir, all: make(map[*cgroup]bool)}
+	c := &cgroups{dir: dir, all: make(map[*cgroup]bool)}
 	if c.lock, err = lockDir(dir); err == nil {
 		err = c.try()
 	}
 	if err != nil {
-		c.Close()
+		c.close()
 		return nil, fmt.Errorf("cgroups: %s: %w", dir, err)
 	}
 	return c, nil
@@ -70,7 +72,7 @@ func OpenCgroups() (*Cgroups, error) {
 // try finds out whether processes can be started in a cgroup of the pool. It
 // does so with a program that does not exist: the error for that comes from
 // inside of the new process.
-func (c *Cgroups) try() error {
+func (c *cgroups) try() error {
 	g, err := newCgroup(c.dir + "/0")
 	if err != nil {
 		return err
@@ -90,18 +92,9 @@ func (c *Cgroups) try() error {
 	return nil
 }
 
-// Dir returns the directory below which all of the pool's processes are: who
-// writes 1 to its cgroup.kill ends them all. It is empty when there is no pool.
-func (c *Cgroups) Dir() string {
-	if c == nil {
-		return ""
-	}
-	return c.dir
-}
-
-// Close kills what still runs in the pool's cgroups and removes them. It is to
+// close kills what still runs in the pool's cgroups and removes them. It is to
 // be called when every Run has returned, and may be called twice.
-func (c *Cgroups) Close() error {
+func (c *cgroups) close() error {
 	if c == nil {
 		return nil
 	}
@@ -121,7 +114,7 @@ func (c *Cgroups) Close() error {
 }
 
 // acquire returns an empty cgroup, or nil when none can be had.
-func (c *Cgroups) acquire() *cgroup {
+func (c *cgroups) acquire() *cgroup {
 	if c == nil {
 		return nil
 	}
@@ -218,7 +211,7 @@ func (g *cgroup) release() {
 	delete(c.all, g)
 	c.mu.Unlock()
 	g.closeFiles()
-	os.Remove(g.path) // an error: something in it cannot die; Close tries again
+	os.Remove(g.path) // an error: something in it cannot die; close tries again
 }
 
 func (g *cgroup) populated() bool {

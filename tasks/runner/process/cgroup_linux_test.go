@@ -36,7 +36,7 @@ func TestFindCgroup(t *testing.T) {
 }
 
 func TestCgroupsOfADeadAgentAreRemoved(t *testing.T) {
-	dead, err := OpenCgroups()
+	dead, err := openCgroups()
 	if err != nil {
 		t.Skip(err)
 	}
@@ -44,7 +44,7 @@ func TestCgroupsOfADeadAgentAreRemoved(t *testing.T) {
 	pids := make(chan string, 1)
 	go func() {
 		ex, err := Run(context.Background(), &Spec{Argv: []string{"/bin/sh", "-c", "echo up; exec sleep 300"}, Env: []string{"PATH=" + os.Getenv("PATH")},
-			Stdout: tell(pids), Cgroups: dead})
+			Stdout: tell(pids), Nets: &Nets{cgroups: dead}})
 		if err != nil {
 			t.Error(err)
 		}
@@ -52,25 +52,25 @@ func TestCgroupsOfADeadAgentAreRemoved(t *testing.T) {
 	}()
 	<-pids
 
-	living, err := OpenCgroups()
+	living, err := openCgroups()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(dead.Dir()); err != nil {
+	if _, err := os.Stat(dead.dir); err != nil {
 		t.Errorf("the cgroups of a living agent: %v", err)
 	}
-	living.Close()
+	living.close()
 
 	dead.lock.Close() // as its death does
-	next, err := OpenCgroups()
+	next, err := openCgroups()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer next.Close()
+	defer next.close()
 	if ex := <-ended; ex.Signal != "SIGKILL" || ex.Stopped != 0 {
 		t.Errorf("the dead agent's process: %+v, want SIGKILL", ex)
 	}
-	if _, err := os.Stat(dead.Dir()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(dead.dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the cgroups of a dead agent: %v", err)
 	}
 }
@@ -86,17 +86,17 @@ func (c tell) Write(b []byte) (int, error) {
 }
 
 func TestRemovedCgroupIsDoneWithout(t *testing.T) {
-	pool, err := OpenCgroups()
+	pool, err := openCgroups()
 	if err != nil {
 		t.Skip(err)
 	}
-	defer pool.Close()
+	defer pool.close()
 	g := pool.acquire()
 	g.release()
 	if err := os.Remove(g.path); err != nil {
 		t.Fatal(err)
 	}
-	ex, err := Run(t.Context(), &Spec{Argv: []string{"/bin/sh", "-c", "exit 3"}, Cgroups: pool})
+	ex, err := Run(t.Context(), &Spec{Argv: []string{"/bin/sh", "-c", "exit 3"}, Nets: &Nets{cgroups: pool}})
 	if err != nil || ex.Status != 3 {
 		t.Errorf("Run = %+v, %v", ex, err)
 	}
@@ -106,11 +106,11 @@ func TestRemovedCgroupIsDoneWithout(t *testing.T) {
 }
 
 func TestCgroupThatWasKilledIsNotUsedAgain(t *testing.T) {
-	pool, err := OpenCgroups()
+	pool, err := openCgroups()
 	if err != nil {
 		t.Skip(err)
 	}
-	defer pool.Close()
+	defer pool.close()
 	g := pool.acquire()
 	g.release()
 	again := pool.acquire()

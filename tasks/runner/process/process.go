@@ -44,9 +44,9 @@ type Spec struct {
 	// while something outside of its group holds it open. 0: DefaultLinger.
 	Linger time.Duration
 
-	Cgroups *Cgroups // nil: no cgroup
-	User    *User    // nil: the agent's own
-	Limits  Limits
+	Nets   *Nets // nil: the process group and the marks alone
+	User   *User // nil: the agent's own
+	Limits Limits
 }
 
 // Limits bound the processes of a task; 0 is no bound. They hold from the first

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -31,9 +32,11 @@ const (
 	long  = 5 * time.Minute
 )
 
+var attempts atomic.Int64
+
 // shell returns a Spec for a line of shell, with an attempt of its own.
 func shell(t *testing.T, line string, args ...string) *process.Spec {
-	marks := []string{"SCAGENT_TASK_ID=" + t.Name(), "SCAGENT_ATTEMPT=1"}
+	marks := []string{"SCAGENT_TASK_ID=" + t.Name(), fmt.Sprintf("SCAGENT_ATTEMPT=%d", attempts.Add(1))}
 	return &process.Spec{
 		Argv: append([]string{"/bin/sh", "-c", line, "sh"}, args...),
 		Env:  append([]string{"PATH=" + os.Getenv("PATH")}, marks...), Marks: marks,

@@ -24,10 +24,10 @@ var devNull = sync.OnceValues(func() (*os.File, error) { return os.OpenFile(os.D
 
 // proc is one started program. It belongs to the goroutine that called Run.
 type proc struct {
-	s      *Spec
-	pid    int // also of its group; valid until reaped, see reap
-	cgroup *cgroup
-	ex     Exit
+	s    *Spec
+	pid  int // also of its group; another's, maybe, once it is reaped
+	hold hold
+	ex   Exit
 }
 
 func run(ctx context.Context, s *Spec) (Exit, error) {
@@ -61,7 +61,10 @@ func run(ctx context.Context, s *Spec) (Exit, error) {
 	}
 	p.ex.StdoutBytes, p.ex.StderrBytes = out.stdout.n, out.stderr.n
 	p.ex.OutputCut = out.stdout.cut || out.stderr.cut
-	p.cgroup.release()
+	if p.hold.cgroup == nil {
+		p.killTree()
+	}
+	p.hold.release()
 	return p.ex, nil
 }
 
@@ -71,26 +74,22 @@ func (p *proc) start(path string) (*streams, error) {
 	if err != nil {
 		return nil, startError(p.s, path, err)
 	}
-	attr := &syscall.ProcAttr{Dir: p.s.Dir, Env: p.s.Env, Files: files[:], Sys: &syscall.SysProcAttr{Setpgid: true}}
-	if u := p.s.User; u != nil {
-		attr.Sys.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
-	}
-	p.cgroup = p.s.Cgroups.acquire()
-	p.cgroup.use(attr.Sys)
+	attr := &syscall.ProcAttr{Dir: p.s.Dir, Env: p.s.Env, Files: files[:], Sys: &syscall.SysProcAttr{Setpgid: true, Credential: p.s.User.credential()}}
+	p.hold = p.s.Nets.acquire()
+	p.hold.use(attr.Sys)
 	p.ex.Started = time.Now()
-	p.pid, err = startLimited(path, p.s.Argv, attr, &p.s.Limits)
-	if err != nil && p.cgroup.removed() {
-		p.cgroup.release()
-		p.cgroup = nil
-		attr.Sys = &syscall.SysProcAttr{Setpgid: true, Credential: attr.Sys.Credential}
-		p.pid, err = startLimited(path, p.s.Argv, attr, &p.s.Limits)
+	p.pid, err = startLimited(path, p.s.Argv, attr, &p.s.Limits, p.hold.brand)
+	if err != nil && p.hold.lost() {
+		attr.Sys = &syscall.SysProcAttr{Setpgid: true, Credential: p.s.User.credential()}
+		p.pid, err = startLimited(path, p.s.Argv, attr, &p.s.Limits, p.hold.brand)
 	}
 	out.started()
 	if err != nil {
-		p.cgroup.release()
+		p.hold.release()
 		out.abort()
 		return nil, startError(p.s, path, err)
 	}
+	p.hold.begun(p.pid)
 	out.copy()
 	return out, nil
 }
@@ -158,22 +157,17 @@ func (p *proc) killGroup() { unix.Kill(-p.pid, unix.SIGKILL) }
 
 // killTree kills what has left the group.
 func (p *proc) killTree() {
-	if p.cgroup != nil {
-		p.cgroup.kill()
+	if p.hold.cgroup != nil {
+		p.hold.cgroup.kill()
 		return
 	}
-	if len(p.s.Marks) > 0 {
-		marks := make([]string, len(p.s.Marks))
-		for i, m := range p.s.Marks {
-			marks[i] = m + "\x00"
-		}
-		KillMarked(marks...)
-	}
+	seek(p.s.Marks, p.hold.brand).kill(newcomers(p.pid, p.ex.Started))
 }
 
 // reap collects how the main process ended, and waits until its group, which
 // has been killed, is gone.
 func (p *proc) reap() {
+	p.hold.ended()
 	var ws syscall.WaitStatus
 	var ru syscall.Rusage
 	for {

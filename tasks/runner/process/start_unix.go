@@ -55,6 +55,14 @@ func lookup(s *Spec) (string, error) {
 		Text: fmt.Sprintf("%s: no such program in the PATH of the task, %q", name, path)}
 }
 
+// credential returns u as the kernel is told; nil: the agent's own.
+func (u *User) credential() *syscall.Credential {
+	if u == nil {
+		return nil
+	}
+	return &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
+}
+
 // startError says what err, from starting the program at path, means.
 func startError(s *Spec, path string, err error) error {
 	e := &StartError{Err: err}
@@ -67,7 +75,12 @@ func startError(s *Spec, path string, err error) error {
 		at = filepath.Join(s.Dir, at)
 	}
 	st, serr := os.Stat(at)
+	call := (*os.SyscallError)(nil)
 	switch {
+	case errors.As(err, &call) && call.Syscall == "prlimit":
+		e.Code, e.Text = tasks.Internal, fmt.Sprintf("start %s: this agent may not limit processes of another user (%v); give it CAP_SYS_RESOURCE, or run it as that user", path, err)
+	case errors.As(err, &call) && call.Syscall == "ptrace":
+		e.Code, e.Text = tasks.Internal, fmt.Sprintf("start %s: limits cannot be set where programs may not be traced (%v)", path, err)
 	case errors.Is(err, syscall.ENOENT) && serr == nil:
 		e.Code, e.Text = tasks.NotExecutable, path+": the interpreter that it names is not here"
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR):

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -21,27 +20,30 @@ import (
 	"github.com/scagent/scagent/tasks/runner/process"
 )
 
-// eachWay runs a test with the marks alone and, where that can be had, with a
-// cgroup.
-func eachWay(t *testing.T, fn func(t *testing.T, pool *process.Cgroups)) {
+// eachWay runs a test with the marks alone and, where they can be had, with
+// brands and with cgroups.
+func eachWay(t *testing.T, fn func(t *testing.T, nets *process.Nets)) {
 	t.Run("marks", func(t *testing.T) { fn(t, nil) })
-	t.Run("cgroup", func(t *testing.T) {
-		pool, err := process.OpenCgroups()
-		if err != nil {
-			t.Skip(err)
-		}
-		fn(t, pool)
-		dir := pool.Dir()
-		if err := pool.Close(); err != nil {
-			t.Error(err)
-		}
-		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("after Close, %s: %v", dir, err)
-		}
-		if err := pool.Close(); err != nil {
-			t.Errorf("second Close: %v", err)
-		}
-	})
+	for _, way := range process.Ways {
+		t.Run(way, func(t *testing.T) {
+			nets, err := process.OpenWay(way, t.TempDir(), nil)
+			if err != nil {
+				t.Skip(err)
+			}
+			fn(t, nets)
+			if err := nets.Close(); err != nil {
+				t.Error(err)
+			}
+			if dir := nets.Brood().Cgroup; dir != "" {
+				if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("after Close, %s: %v", dir, err)
+				}
+			}
+			if err := nets.Close(); err != nil {
+				t.Errorf("second Close: %v", err)
+			}
+		})
+	}
 }
 
 // daemon is shell for a process in a session of its own whose parent has
@@ -49,12 +51,12 @@ func eachWay(t *testing.T, fn func(t *testing.T, pool *process.Cgroups)) {
 const daemon = `(setsid sh -c 'echo $$; touch up; exec sleep 300' &); while ! [ -e up ]; do sleep 0.02; done; `
 
 func TestCancelReachesTheWholeTree(t *testing.T) {
-	eachWay(t, func(t *testing.T, pool *process.Cgroups) {
+	eachWay(t, func(t *testing.T, nets *process.Nets) {
 		for _, reason := range []tasks.StopReason{tasks.StopCancel, tasks.StopTimeout, tasks.StopSuperfluous, tasks.StopInterrupt, tasks.StopKill} {
 			within(t, func() {
 				out := awaiting("ready")
 				s := shell(t, daemon+`sleep 300 & echo $! $$; echo ready; exec sleep 300`)
-				s.Stdout, s.Cgroups = out, pool
+				s.Stdout, s.Nets = out, nets
 				ex := mustRun(t, stopping(t, out, reason), s)
 				want := map[tasks.StopReason]string{tasks.StopKill: "SIGKILL", tasks.StopInterrupt: "SIGINT"}[reason]
 				if want == "" {
@@ -169,12 +171,12 @@ func TestWhatIsLeftInTheGroupIsKilledAtTheEnd(t *testing.T) {
 }
 
 func TestHolderOfTheOutputOutsideTheGroup(t *testing.T) {
-	eachWay(t, func(t *testing.T, pool *process.Cgroups) {
+	eachWay(t, func(t *testing.T, nets *process.Nets) {
 		t.Run("that ends is read to its end", func(t *testing.T) {
 			within(t, func() {
 				out := awaiting("late")
-				s := shell(t, `(setsid sh -c 'touch up; sleep 0.2; echo late' &); while ! [ -e up ]; do sleep 0.02; done; echo early`)
-				s.Stdout, s.Cgroups = out, pool
+				s := shell(t, `(setsid sh -c 'touch up; while [ -e /proc/$0 ]; do sleep 0.02; done; echo late' $$ &); while ! [ -e up ]; do sleep 0.02; done; echo early`)
+				s.Stdout, s.Nets = out, nets
 				mustRun(t, t.Context(), s)
 				if out.String() != "early\nlate\n" {
 					t.Errorf("output %q", out.String())
@@ -185,7 +187,7 @@ func TestHolderOfTheOutputOutsideTheGroup(t *testing.T) {
 			within(t, func() {
 				var out bytes.Buffer
 				s := shell(t, daemon)
-				s.Stdout, s.Cgroups, s.Linger = &out, pool, short
+				s.Stdout, s.Nets, s.Linger = &out, nets, short
 				if ex := mustRun(t, t.Context(), s); ex.Status != 0 || ex.Stopped != 0 {
 					t.Errorf("Run = %+v", ex)
 				}
@@ -237,63 +239,8 @@ func (l *limited) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func TestCgroupEndsADaemonWithTheTask(t *testing.T) {
-	pool, err := process.OpenCgroups()
-	if err != nil {
-		t.Skip(err)
-	}
-	defer pool.Close()
-	for range 3 {
-		within(t, func() {
-			var out bytes.Buffer
-			s := shell(t, `(env -i setsid /bin/sh -c 'echo $$ >&2; exec >&- 2>&-; >up; exec sleep 300' </dev/null >/dev/null &); while ! [ -e up ]; do sleep 0.02; done; exit 6`)
-			s.Stderr, s.Cgroups = &out, pool
-			if ex := mustRun(t, t.Context(), s); ex.Status != 6 || ex.Stopped != 0 {
-				t.Errorf("Run = %+v", ex)
-			}
-			mustBeGone(t, out.String())
-		})
-	}
-	subs, _ := filepath.Glob(pool.Dir() + "/*/cgroup.procs")
-	if len(subs) != 0 {
-		t.Errorf("the cgroups %q are left", subs)
-	}
-}
-
-func TestKillMarkedSparesOthers(t *testing.T) {
-	start := func(env ...string) *exec.Cmd {
-		cmd := exec.Command("/bin/sleep", "300")
-		cmd.Env = env
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-		return cmd
-	}
-	name := "SCAGENT_TASK_ID=" + t.Name()
-	mine := start(name, "SCAGENT_ATTEMPT=1", "X=y")
-	others := []*exec.Cmd{start(name, "SCAGENT_ATTEMPT=12"), start(name+"2", "SCAGENT_ATTEMPT=1"), start("X=" + name), start()}
-	if n := process.KillMarked(name+"\x00", "SCAGENT_ATTEMPT=1\x00"); n != 1 {
-		t.Errorf("KillMarked = %d, want 1", n)
-	}
-	if process.KillMarked() != 0 {
-		t.Error("KillMarked without marks killed something")
-	}
-	if alive(strconv.Itoa(mine.Process.Pid)) {
-		t.Error("the marked process still runs")
-	}
-	for _, o := range others {
-		if !alive(strconv.Itoa(o.Process.Pid)) {
-			t.Errorf("a process with the environment %q was killed", o.Env)
-		}
-	}
-	if n := process.KillMarked(name); n != 3-1 {
-		t.Errorf("KillMarked by the beginning of an entry = %d, want 2", n)
-	}
-}
-
 func TestManyAtOnceLeaveNothingBehind(t *testing.T) {
-	eachWay(t, func(t *testing.T, pool *process.Cgroups) {
+	eachWay(t, func(t *testing.T, nets *process.Nets) {
 		mustRun(t, t.Context(), shell(t, "exit 0")) // what is made once
 		goroutines, files := runtime.NumGoroutine(), openFiles(t)
 		var wg sync.WaitGroup
@@ -302,7 +249,7 @@ func TestManyAtOnceLeaveNothingBehind(t *testing.T) {
 				for range 10 {
 					var out bytes.Buffer
 					s := shell(t, "echo $0 $1; exit "+strconv.Itoa(i), strconv.Itoa(i))
-					s.Stdout, s.Cgroups = &out, pool
+					s.Stdout, s.Nets = &out, nets
 					ex, err := process.Run(t.Context(), s)
 					if err != nil || ex.Status != i || out.String() != "sh "+strconv.Itoa(i)+"\n" {
 						t.Errorf("Run = %+v, %v, %q", ex, err, out.String())
@@ -311,7 +258,7 @@ func TestManyAtOnceLeaveNothingBehind(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		pool.Close()
+		nets.Close()
 		for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > goroutines; runtime.Gosched() { // some are returning
 			if time.Now().After(end) {
 				t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), goroutines)

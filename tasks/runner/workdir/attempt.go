@@ -21,10 +21,10 @@ type Config struct {
 	Grace time.Duration
 	// Linger is how long output is read after the process has exited when
 	// something else holds it open. Default: process.DefaultLinger, 2 s.
-	Linger  time.Duration
-	Cgroups *process.Cgroups // nil: none
-	User    *process.User    // nil: the agent's own
-	Limits  process.Limits   // of each process
+	Linger time.Duration
+	Nets   *process.Nets  // nil: none
+	User   *process.User  // nil: the agent's own
+	Limits process.Limits // of each process
 }
 
 // Check reports a value that cannot be.
@@ -107,7 +107,7 @@ func (c *Config) fill(ctx context.Context, d *Dir, a *tasks.Attempt) (*process.S
 	}
 	s := &process.Spec{
 		Env: env, Dir: d.Path(), Stdin: stdin, Stdout: a.Stdout, Stderr: a.Stderr,
-		Marks: Marks(a), Kill: a.Kill, Grace: c.Grace, Linger: c.Linger, Cgroups: c.Cgroups, User: c.User, Limits: c.Limits,
+		Marks: Marks(a), Kill: a.Kill, Grace: c.Grace, Linger: c.Linger, Nets: c.Nets, User: c.User, Limits: c.Limits,
 	}
 	if a.Task.Dir != "" {
 		s.Dir = a.Task.Dir

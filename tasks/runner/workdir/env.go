@@ -3,6 +3,7 @@ package workdir
 import (
 	"maps"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -13,6 +14,8 @@ import (
 
 // ownPrefix begins the variables that are scagent's and not the task's to set.
 const ownPrefix = "SCAGENT_"
+
+const workdirName = ownPrefix + "WORKDIR"
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -57,7 +60,7 @@ func (d *Dir) Env(a *tasks.Attempt) ([]string, error) {
 	set("SCAGENT_NODE", a.Node)
 	set("SCAGENT_INDEX", strconv.Itoa(a.Index))
 	set("SCAGENT_SLOTS", strconv.Itoa(a.Slots))
-	set("SCAGENT_WORKDIR", d.path)
+	set(workdirName, d.path)
 	for _, name := range slices.Sorted(maps.Keys(a.Task.Env)) {
 		if strings.HasPrefix(name, ownPrefix) {
 			return nil, badInput("env %s: names that begin with %s are set by scagent; choose another", name, ownPrefix)
@@ -75,3 +78,7 @@ func Marks(a *tasks.Attempt) []string {
 		"SCAGENT_ATTEMPT=" + strconv.FormatUint(uint64(a.N), 10),
 	}
 }
+
+// Mark returns how one of the entries begins that Env gives to each attempt whose
+// directory is below root: a process.Brood's.
+func Mark(root string) string { return workdirName + "=" + root + string(filepath.Separator) }

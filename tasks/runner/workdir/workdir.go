@@ -1,11 +1,13 @@
 package workdir
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/scagent/scagent/tasks"
@@ -20,6 +22,8 @@ type Dir struct {
 	base string   // what Create made: path itself or, after Sub, a directory above it
 	root *os.Root // opened when first used, by Sub at once
 	user *int     // id of whom Give gave it to; nil: the agent's own
+
+	hasElsewhere bool
 }
 
 // Error says why a task cannot be run in its directory, or its outputs cannot
@@ -63,7 +67,7 @@ func Create(root string, a *tasks.Attempt) (*Dir, error) {
 	path := filepath.Join(root, fmt.Sprintf("%s-%d", a.ID, a.N))
 	err = os.Mkdir(path, 0o700)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = makeRoot(root); err == nil {
+		if err = MakeRoot(root); err == nil {
 			err = os.Mkdir(path, 0o700)
 		}
 	}
@@ -81,7 +85,9 @@ func Create(root string, a *tasks.Attempt) (*Dir, error) {
 	return d, nil
 }
 
-func makeRoot(root string) error {
+// MakeRoot makes a directory for work directories, if it is not there, with the
+// mode that it needs.
+func MakeRoot(root string) error {
 	if err := os.MkdirAll(filepath.Dir(root), 0o755); err != nil {
 		return err
 	}
@@ -89,6 +95,20 @@ func makeRoot(root string) error {
 		return err
 	}
 	return os.Chmod(root, 0o711)
+}
+
+// elsewhere ends the name of a link to what an attempt has outside of root.
+const elsewhere = ".elsewhere"
+
+// Elsewhere says that the attempt is about to make something at path, an absolute
+// one outside of root. It is removed with the directory, also by RemoveRoot. There
+// can be one.
+func (d *Dir) Elsewhere(path string) error {
+	if err := os.Symlink(path, d.base+elsewhere); err != nil {
+		return internal("work directory", err)
+	}
+	d.hasElsewhere = true
+	return nil
 }
 
 // Path returns the absolute path of the directory.
@@ -210,12 +230,46 @@ func CheckDir(dir string) error {
 // symbolic links, and removes read-only directories too. It may be called twice.
 func (d *Dir) Remove() error {
 	d.Close()
+	var err error
+	if d.hasElsewhere {
+		err = remove(d.base + elsewhere)
+	}
 	// Most tasks leave nothing behind.
 	syscall.Rmdir(d.Tmp())
 	if syscall.Rmdir(d.path) == nil {
-		return nil
+		return err
 	}
-	return RemoveAll(d.path)
+	return errors.Join(err, RemoveAll(d.path))
+}
+
+// RemoveRoot removes root with all work directories in it, and what belongs to
+// them elsewhere, until ctx ends. Nothing may use them any more.
+func RemoveRoot(ctx context.Context, root string) error {
+	if st, err := os.Lstat(root); err != nil || !st.IsDir() {
+		return RemoveAll(root)
+	}
+	dirs, err := os.ReadDir(root)
+	errs := []error{err}
+	for _, e := range dirs {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		errs = append(errs, remove(filepath.Join(root, e.Name())))
+	}
+	return errors.Join(append(errs, RemoveAll(root))...)
+}
+
+// remove removes what is at path. What a link that Elsewhere has made leads to
+// goes before the link.
+func remove(path string) error {
+	if strings.HasSuffix(path, elsewhere) {
+		if to, err := os.Readlink(path); err == nil && filepath.IsAbs(to) {
+			if err := RemoveAll(to); err != nil {
+				return err
+			}
+		}
+	}
+	return RemoveAll(path)
 }
 
 // RemoveAll removes a directory as Remove does.

@@ -250,6 +250,98 @@ func TestRemoveIsThorough(t *testing.T) {
 	}
 }
 
+func TestWhatIsElsewhereGoesWithTheDirectory(t *testing.T) {
+	for name, remove := range map[string]func(d *workdir.Dir) error{
+		"Remove":     (*workdir.Dir).Remove,
+		"RemoveRoot": func(d *workdir.Dir) error { return workdir.RemoveRoot(t.Context(), filepath.Dir(d.Path())) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := t.TempDir()
+			d, err := workdir.Create(filepath.Join(t.TempDir(), "root"), attempt(&tasks.Task{}, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Elsewhere(out + "/tree"); err != nil {
+				t.Fatal(err)
+			}
+			for _, dir := range []string{out + "/tree/sub", out + "/kept"} {
+				if err := os.MkdirAll(dir, 0o500); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// The task cannot make more go: it can reach its own directory alone.
+			if err := os.Symlink(out+"/kept", d.Path()+"/x.elsewhere"); err != nil {
+				t.Fatal(err)
+			}
+			if err := remove(d); err != nil {
+				t.Error(err)
+			}
+			left, err := os.ReadDir(out)
+			if err != nil || len(left) != 1 || left[0].Name() != "kept" {
+				t.Errorf("%v is left, %v; want kept", left, err)
+			}
+			if left, err := os.ReadDir(filepath.Dir(d.Path())); len(left) > 0 {
+				t.Errorf("%v is left, %v", left, err)
+			}
+		})
+	}
+}
+
+func TestRemoveRoot(t *testing.T) {
+	kept := t.TempDir() + "/kept"
+	if err := os.WriteFile(kept, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		name string
+		make func(root string) error
+		ctx  context.Context
+		left bool
+	}{
+		{"none", func(string) error { return nil }, t.Context(), false},
+		{"a file", func(root string) error { return os.WriteFile(root, nil, 0o600) }, t.Context(), false},
+		{"a link", func(root string) error { return os.Symlink(filepath.Dir(kept), root) }, t.Context(), false},
+		{"a link to nothing", func(root string) error { return os.Symlink("/no/such/path", root) }, t.Context(), false},
+		{"directories", func(root string) error { return os.MkdirAll(root+"/a/b", 0o500) }, t.Context(), false},
+		{"told to stop", func(root string) error { return os.MkdirAll(root+"/a/b", 0o700) }, ended, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			root := t.TempDir() + "/root"
+			if err := c.make(root); err != nil {
+				t.Fatal(err)
+			}
+			err := workdir.RemoveRoot(c.ctx, root)
+			if (err != nil) != c.left {
+				t.Errorf("RemoveRoot = %v", err)
+			}
+			if _, err := os.Lstat(root); (err == nil) != c.left {
+				t.Errorf("afterwards: %v, want it left = %v", err, c.left)
+			}
+		})
+	}
+	if _, err := os.Stat(kept); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMarkBeginsAnEntryOfTheEnvironment(t *testing.T) {
+	a := attempt(&tasks.Task{}, nil)
+	d := mustCreate(t, a)
+	env, err := d.Env(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := workdir.Mark(filepath.Dir(d.Path()))
+	if n := len(slices.DeleteFunc(env, func(e string) bool { return !strings.HasPrefix(e, mark) })); n != 1 {
+		t.Errorf("%d entries of the environment begin with %q, want 1", n, mark)
+	}
+	if strings.HasPrefix(mark, workdir.Mark(strings.TrimSuffix(filepath.Dir(d.Path()), "t"))) {
+		t.Errorf("the mark %q is also that of a directory with a shorter name", mark)
+	}
+}
+
 func TestRemoveOfManyFiles(t *testing.T) {
 	if testing.Short() {
 		t.Skip("20,000 files")

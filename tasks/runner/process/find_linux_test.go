@@ -1,0 +1,158 @@
+package process
+
+import (
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// state returns the letter that /proc has for what a process does.
+func state(pid int) string {
+	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return rest[:min(1, len(rest))]
+}
+
+// TestAllAreStoppedBeforeOneIsKilled shows that no process can make another while
+// others are looked for.
+func TestAllAreStoppedBeforeOneIsKilled(t *testing.T) {
+	var pids []int
+	for range 3 {
+		cmd := exec.Command("/bin/sleep", "300")
+		cmd.Env = []string{"MARK=" + t.Name()}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+		pids = append(pids, cmd.Process.Pid)
+	}
+	s := seek([]string{"MARK=" + t.Name()}, brand{})
+	looks := 0
+	caught := s.stop(func(*sought) []int { // each look finds one more
+		looks++
+		return append([]int{os.Getpid(), 1 << 30}, pids[:min(looks, len(pids))]...)
+	})
+	if len(caught) != 3 || looks != 4 {
+		t.Errorf("%d processes were caught with %d looks; want 3, and a 4th look that finds nobody new", len(caught), looks)
+	}
+	for _, pid := range pids {
+		for end := time.Now().Add(10 * time.Second); state(pid) != "T"; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("process %d is in state %q, want T", pid, state(pid))
+			}
+		}
+	}
+	for _, h := range caught {
+		h.close()
+	}
+	s.kill(func(*sought) []int { return pids })
+	for _, pid := range pids {
+		if state(pid) != "Z" {
+			t.Errorf("process %d is in state %q, want Z", pid, state(pid))
+		}
+	}
+}
+
+func TestDescendantsOfAShortRunAreLookedForByNumber(t *testing.T) {
+	last, ok := lastPid()
+	if !ok {
+		t.Skip("this kernel does not tell the last number")
+	}
+	mark := "MARK=" + t.Name()
+	var pids []int
+	for range 2 {
+		cmd := exec.Command("/bin/sleep", "300")
+		cmd.Env = []string{mark}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { cmd.Process.Kill(); cmd.Wait() }()
+		pids = append(pids, cmd.Process.Pid)
+	}
+	if pids[0] <= last || pids[1] < pids[0] {
+		t.Skip("the kernel has just begun anew")
+	}
+	s := seek([]string{mark}, brand{})
+	for _, c := range []struct {
+		name string
+		look look
+		want []int
+	}{
+		{"by number", newcomers(pids[0], time.Now()), pids[1:]},
+		{"after a long run", newcomers(pids[0], time.Now().Add(-time.Hour)), pids},
+		{"when numbers began anew", newcomers(1<<22, time.Now()), pids},
+		{"when many were given out", newcomers(pids[0]-maxNewcomers-1, time.Now()), pids},
+		{"everyone", everyone, pids},
+	} {
+		found := c.look(s)
+		slices.Sort(found)
+		if !slices.Equal(found, c.want) {
+			t.Errorf("%s: found %v, want %v", c.name, found, c.want)
+		}
+	}
+}
+
+// TestWhoeverLooksAtTheSameTimeLooksTogether holds up one round, so that all
+// others wait for the next.
+func TestWhoeverLooksAtTheSameTimeLooksTogether(t *testing.T) {
+	var pids []int
+	for i := range 3 {
+		cmd := exec.Command("/bin/sleep", "300")
+		cmd.Env = []string{"MARK=" + t.Name() + strconv.Itoa(i)}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { cmd.Process.Kill(); cmd.Wait() }()
+		pids = append(pids, cmd.Process.Pid)
+	}
+	var c rounds
+	c.turn.Lock()
+	var wg sync.WaitGroup
+	for i, pid := range pids {
+		wg.Go(func() {
+			if found := c.find(seek([]string{"MARK=" + t.Name() + strconv.Itoa(i)}, brand{})); !slices.Equal(found, []int{pid}) {
+				t.Errorf("found %v, want %d", found, pid)
+			}
+		})
+	}
+	waiting := func() int {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.next == nil {
+			return 0
+		}
+		return len(c.next.sought)
+	}
+	for waiting() < len(pids) {
+		runtime.Gosched()
+	}
+	c.turn.Unlock()
+	wg.Wait()
+}
+
+// TestProcessesAreFoundWithoutHandles does as on a kernel before 5.3.
+func TestProcessesAreFoundWithoutHandles(t *testing.T) {
+	cmd := exec.Command("/bin/sleep", "300")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	h := &handle{cmd.Process.Pid, -1}
+	if h.dead() {
+		t.Error("a process that runs is said to be dead")
+	}
+	h.signal(9)
+	h.await(time.Now().Add(10 * time.Second))
+	if !h.dead() || state(h.pid) != "Z" {
+		t.Errorf("a killed process is in state %q, dead = %v", state(h.pid), h.dead())
+	}
+	cmd.Wait()
+	if !h.dead() {
+		t.Error("a process that was reaped is not said to be dead")
+	}
+}

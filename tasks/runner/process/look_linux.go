@@ -1,0 +1,172 @@
+package process
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+)
+
+const (
+	// shortRun is how long a program may have run for its descendants to be looked
+	// for by their numbers alone. The kernel cannot have given out all numbers in
+	// that time, and begun anew.
+	shortRun = 250 * time.Millisecond
+	// maxNewcomers is as many numbers as are tried rather than looked up in /proc.
+	maxNewcomers = 1000
+)
+
+// look returns the processes that are sought. They may be dead.
+type look func(*sought) []int
+
+// newcomers looks among all that may descend from a process that was started at
+// that time. Numbers rise, so those of a short run's descendants are few, and
+// reading /proc is saved.
+func newcomers(pid int, started time.Time) look {
+	return func(s *sought) (found []int) {
+		last, ok := lastPid()
+		if !ok || time.Since(started) > shortRun || last < pid || last-pid > maxNewcomers {
+			return everyone(s)
+		}
+		for n := pid + 1; n <= last; n++ {
+			if s.is(&subject{pid: n}) {
+				found = append(found, n)
+			}
+		}
+		return found
+	}
+}
+
+// lastPid returns the number that was given out last.
+func lastPid() (int, bool) {
+	b, err := os.ReadFile("/proc/sys/kernel/ns_last_pid")
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.Atoi(string(bytes.TrimSpace(b)))
+	return n, err == nil
+}
+
+// everyone looks among all processes: about 20 µs for each. When many tasks are
+// stopped at once, they look together.
+func everyone(s *sought) []int { return census.find(s) }
+
+var census rounds
+
+// rounds are looks at all processes, one after the other.
+type rounds struct {
+	turn sync.Mutex // held by the round that looks
+
+	mu   sync.Mutex // guards the field below, and that round's sought
+	next *round     // has not begun yet; nil: there is none
+}
+
+type round struct {
+	sought []*sought
+	found  [][]int
+	done   chan struct{}
+}
+
+// find returns what the next round finds. The first that waits for it does the
+// work for all.
+func (c *rounds) find(s *sought) []int {
+	c.mu.Lock()
+	r := c.next
+	if r == nil {
+		r = &round{done: make(chan struct{})}
+		c.next = r
+	}
+	place := len(r.sought)
+	r.sought = append(r.sought, s)
+	c.mu.Unlock()
+	if place == 0 {
+		c.turn.Lock()
+		c.mu.Lock()
+		c.next = nil
+		c.mu.Unlock()
+		r.look()
+		c.turn.Unlock()
+		close(r.done)
+	}
+	<-r.done
+	return r.found[place]
+}
+
+func (r *round) look() {
+	r.found = make([][]int, len(r.sought))
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return
+	}
+	defer proc.Close()
+	names, _ := proc.Readdirnames(-1)
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		p := subject{pid: pid}
+		for i, s := range r.sought {
+			if s.is(&p) {
+				r.found[i] = append(r.found[i], pid)
+			}
+		}
+	}
+}
+
+// subject is a process that is looked at. What is asked is read once.
+type subject struct {
+	pid int
+
+	asked struct{ limit, groups, env bool }
+	// The answers.
+	exists bool
+	limit  uint64
+	groups []uint32
+	env    []byte // with a NUL in front; empty: it cannot be read
+}
+
+// is reports whether the process is one of those.
+func (s *sought) is(p *subject) bool {
+	if s.brand.limit != 0 {
+		if !p.asked.limit {
+			p.limit, p.exists = limitOf(p.pid)
+			p.asked.limit = true
+		}
+		switch {
+		case !p.exists:
+			return false
+		case p.limit == s.brand.limit, s.whole && p.limit&^brandOfTask == s.brand.limit:
+			return true
+		case p.limit&^brandOfTask == s.brand.limit&^brandOfTask:
+			return false // another program's
+		}
+	}
+	if s.brand.group != 0 {
+		if !p.asked.groups {
+			p.groups = groupsOf(p.pid)
+			p.asked.groups = true
+		}
+		for _, g := range p.groups {
+			if g == s.brand.group || s.whole && g&^brandOfTask == s.brand.group {
+				return true
+			}
+		}
+	}
+	if len(s.marks) == 0 {
+		return false
+	}
+	if !p.asked.env {
+		if env, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/environ"); err == nil && len(env) > 0 {
+			p.env = append([]byte{0}, env...)
+		}
+		p.asked.env = true
+	}
+	for _, m := range s.marks {
+		if !bytes.Contains(p.env, m) {
+			return false
+		}
+	}
+	return true
+}
