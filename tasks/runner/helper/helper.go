@@ -37,13 +37,14 @@ var known atomic.Pointer[map[string]func() int]
 // with, beside the standard three, are from then on not inherited by what it
 // starts, if it does not hand them on by name as os/exec does.
 func Run(helpers map[string]func() int) {
+	keepFiles()
 	known.Store(&helpers)
-	if len(os.Args) == 2 {
-		if name, ok := strings.CutPrefix(os.Args[1], prefix); ok && helpers[name] != nil {
-			os.Exit(helpers[name]())
-		}
+	if len(os.Args) != 2 {
+		return
 	}
-	keepFiles() // a helper starts nothing
+	if name, ok := strings.CutPrefix(os.Args[1], prefix); ok && helpers[name] != nil {
+		os.Exit(helpers[name]())
+	}
 }
 
 // Command returns the command that starts a helper. It has no environment, so

@@ -8,15 +8,15 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/scagent/scagent/tasks/runner/helper"
 )
 
 // bound gives this process so much more memory than it has, and no files but its
 // standard ones, for good. When the machine runs out of memory, it goes before
 // others do.
 func bound(memoryBytes int64) error {
-	if err := closeInherited(); err != nil {
-		return err
-	}
+	helper.CloseInherited()
 	os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) // an error: there is no /proc
 	data, err := dataBytes()
 	if err != nil {
@@ -28,25 +28,6 @@ func bound(memoryBytes int64) error {
 	}{{unix.RLIMIT_DATA, data + uint64(memoryBytes)}, {unix.RLIMIT_CORE, 0}, {unix.RLIMIT_NOFILE, 0}} {
 		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: l.n, Max: l.n}); err != nil {
 			return os.NewSyscallError("setrlimit", err)
-		}
-	}
-	return nil
-}
-
-// closeInherited closes files that the agent had from whoever started it. What a
-// Go program opens itself is closed on exec, and so is told from them.
-func closeInherited() error {
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return err
-	}
-	for _, e := range fds {
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil || fd <= 2 {
-			continue
-		}
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
-			unix.Close(fd)
 		}
 	}
 	return nil
