@@ -7,7 +7,7 @@
 //
 // # What belongs to a task
 //
-// Three nets hold the processes of a task, from the cheapest to the surest:
+// Nets hold the processes of a task; those of an agent are opened with OpenNets:
 //
 //   - The process group. It gets SIGTERM and SIGINT, and when the main process
 //     has exited, whatever is left in it is killed.
@@ -15,11 +15,19 @@
 //     A process that left the group with setsid still has them. On linux they
 //     are looked for in /proc when a task is stopped, and when something holds
 //     its output open after the main process has exited.
-//   - A cgroup, where the agent may make one (OpenCgroups): nothing leaves it,
-//     so that also a daemon with an environment of its own, and its files
-//     closed, is killed when the task ends.
+//   - A cgroup, where the agent may make one: nothing leaves it, so that also a
+//     daemon with an environment of its own, and its files closed, is killed when
+//     the task ends.
+//   - A brand, on linux where there are no cgroups: a number that the program is
+//     given before its first instruction and that all it starts inherits. It finds
+//     what a cgroup would, but for what su, sudo or a program that is out for it has
+//     taken the number away from. See brand_linux.go.
 //
-// Without a cgroup such a daemon survives the end of its task.
+// Elsewhere, and where the agent may neither make cgroups nor give brands, such a
+// daemon survives the end of its task.
+//
+// What belongs to all tasks of an agent is a Brood. Another process can find it by
+// that and kill it, also when the agent is dead: see package supervisor.
 //
 // # How a task is stopped
 //
