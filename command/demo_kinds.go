@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +45,9 @@ func (d *demo) kinds(ctx context.Context) {
 		if err := demoRepository(ctx, filepath.Join(base, "demo", "slc")); err != nil {
 			return err
 		}
+		if err := letOthersRead(base); err != nil { // tasks of root's agent run as nobody
+			return err
+		}
 		object := fmt.Sprintf(`{"type":"github","user":"demo","repo":"slc","git_base":%q,
 			"cmds":{"pre":[{"cmd":"git","args":["checkout","-q","v1.1"]}],"cmd":{"cmd":"sh","args":["hello.sh","git"]}}}`, "file://"+base)
 		t, err := original.Task([]byte(object), nil)
@@ -59,6 +63,19 @@ func (d *demo) kinds(ctx context.Context) {
 			}
 			return nil
 		})
+	})
+}
+
+// letOthersRead lets every user read a directory and what is in it.
+func letOthersRead(dir string) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir():
+			return os.Chmod(path, 0o755)
+		}
+		return os.Chmod(path, 0o644)
 	})
 }
 

@@ -469,3 +469,24 @@ func newID() (id tasks.ID) {
 	rand.Read(id[:])
 	return id
 }
+
+// A umask, or whoever made it, may have closed the directory of the mirrors, through
+// which the tasks' user must pass.
+func TestMirrorsCanBePassed(t *testing.T) {
+	t.Parallel()
+	r := newRepo(t)
+	w := newWorker(t, nil)
+	if err := os.MkdirAll(w.cache, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.shell(r.url(), "", "cat f"); got.stdout != "two" {
+		t.Fatalf("%+v", got)
+	}
+	st, err := os.Stat(w.cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Mode().Perm() != 0o711 {
+		t.Errorf("its mode is %04o, want 0711", st.Mode().Perm())
+	}
+}

@@ -91,6 +91,9 @@ func (r *Runner) makeDirs() error {
 	if err := os.Mkdir(r.cfg.MirrorRoot, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	if err := os.Chmod(r.cfg.MirrorRoot, 0o711); err != nil { // whatever the umask
+		return err
+	}
 	repos := r.repositories()
 	if err := os.Mkdir(repos, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
