@@ -206,7 +206,6 @@ func TestRotationUnderLoad(t *testing.T) {
 // could else have the pool take one of its own making, and be master of it.
 func TestWorkerTokenCannotReplaceTheSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		t.Cleanup(func() { time.Sleep(30 * time.Second) }) // memberlist's probes that fail last longer than it
 		right, own := secret.New(), secret.New()
 		option, path := files(t, right, 3)
 		forge := agenttest.Option(func(i int, cfg *agent.Config) {
@@ -251,7 +250,6 @@ func rotated(t *testing.T, path string, grace time.Duration) *secret.Secret {
 // Who runs rotate on every host at once, by a tool, has a pool still, with one of the secrets.
 func TestRotationsAtOnceComeToOneSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		t.Cleanup(func() { time.Sleep(30 * time.Second) }) // memberlist's probes that fail last longer than it
 		option, path := files(t, secret.New(), 4)
 		c := agenttest.New(t, 4, agenttest.Setup(withAdd), option)
 		c.WaitMembers(t)
@@ -287,7 +285,6 @@ func TestRotationsAtOnceComeToOneSecret(t *testing.T) {
 // new one; who is given the file is in.
 func TestRotationWithoutGraceShutsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		t.Cleanup(func() { time.Sleep(30 * time.Second) }) // memberlist's probes that fail last longer than it
 		option, path := files(t, secret.New())
 		c := agenttest.New(t, 3, agenttest.Setup(withAdd), option)
 		c.WaitMembers(t)
@@ -326,7 +323,6 @@ func TestRotationWithoutGraceShutsOut(t *testing.T) {
 // stays so over a restart.
 func TestEndOfASecretIsBroughtForward(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		t.Cleanup(func() { time.Sleep(30 * time.Second) }) // memberlist's probes that fail last longer than it
 		old := secret.New()
 		option, path := files(t, old)
 		c := agenttest.New(t, 1, agenttest.Setup(withAdd), option)
