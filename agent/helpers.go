@@ -16,5 +16,7 @@ var helpers = map[string]func() int{
 // agent. The agent starts that program again for what another process must do,
 // and then RunHelper does not return. Without the call the agent works too, but
 // less of what its tasks started ends when the program is killed, and JavaScript
-// runs inside the program, where nothing bounds its memory.
+// runs inside the program, where nothing bounds its memory. Files that the program
+// was started with, beside the standard three, are then not inherited by its
+// children.
 func RunHelper() { helper.Run(helpers) }

@@ -427,7 +427,7 @@ func TestDirIsWhereTheCloneIsMade(t *testing.T) {
 	w := newWorker(t, nil)
 	dir := t.TempDir()
 	task := tasks.Task{URL: r.url(), Dir: dir, Inputs: []tasks.Input{{Name: "in", Content: tasks.Content{Inline: []byte("i")}}}, Outputs: []string{"o"},
-		Shell: `cat f; ls; dirname "$PWD"; cat $SCAGENT_WORKDIR/in >$SCAGENT_WORKDIR/o; test "$(readlink $SCAGENT_WORKDIR.elsewhere)" = "$PWD" && chmod 500 .`}
+		Shell: `cat f; ls; dirname "$PWD"; cat $SCAGENT_WORKDIR/in >$SCAGENT_WORKDIR/o; test "$(cat $SCAGENT_WORKDIR.elsewhere)" = "$PWD" && chmod 500 .`}
 	got := w.run(t.Context(), task)
 	if got.Code != tasks.OK || got.stdout != "twof\n"+dir+"\n" || len(got.Outputs) != 1 || string(got.Outputs[0].Inline) != "i" {
 		t.Errorf("%+v", got)

@@ -119,6 +119,7 @@ func (s *sought) stop(look look) map[int]*handle {
 			if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
 				return caught
 			}
+			more = more || errors.Is(err, unix.ESRCH) // it may have left a child
 			if err != nil {
 				continue
 			}

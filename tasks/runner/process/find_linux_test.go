@@ -36,10 +36,13 @@ func TestAllAreStoppedBeforeOneIsKilled(t *testing.T) {
 	looks := 0
 	caught := s.stop(func(*sought) []int { // each look finds one more
 		looks++
-		return append([]int{os.Getpid(), 1 << 30}, pids[:min(looks, len(pids))]...)
+		if looks == 4 {
+			return []int{1 << 30} // it has ended, and may have had a child
+		}
+		return append([]int{os.Getpid()}, pids[:min(looks, len(pids))]...)
 	})
-	if len(caught) != 3 || looks != 4 {
-		t.Errorf("%d processes were caught with %d looks; want 3, and a 4th look that finds nobody new", len(caught), looks)
+	if len(caught) != 3 || looks != 5 {
+		t.Errorf("%d processes were caught with %d looks; want 3, and a 5th look that finds nobody new", len(caught), looks)
 	}
 	for _, pid := range pids {
 		for end := time.Now().Add(10 * time.Second); state(pid) != "T"; time.Sleep(time.Millisecond) {
@@ -134,6 +137,26 @@ func TestWhoeverLooksAtTheSameTimeLooksTogether(t *testing.T) {
 	}
 	c.turn.Unlock()
 	wg.Wait()
+}
+
+func TestWhoIsBornDuringALookIsFound(t *testing.T) {
+	if _, ok := lastPid(); !ok {
+		t.Skip("this kernel does not tell the last number")
+	}
+	mark := "MARK=" + t.Name()
+	cmd := exec.Command("/bin/sleep", "300")
+	cmd.Env = []string{mark}
+	r := &round{sought: []*sought{seek([]string{mark}, brand{})}}
+	r.look(func() []int { // a list that is read before the process is there
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return nil
+	})
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	if !slices.Equal(r.found[0], []int{cmd.Process.Pid}) {
+		t.Errorf("found %v, want %d", r.found[0], cmd.Process.Pid)
+	}
 }
 
 // TestProcessesAreFoundWithoutHandles does as on a kernel before 5.3.

@@ -5,6 +5,7 @@ package process
 import (
 	"errors"
 	"log"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -16,6 +17,8 @@ type Nets struct {
 	cgroups *cgroups // nil: none
 	brands  *brands  // nil: none
 	groups  *groups  // nil: there are cgroups
+
+	used atomic.Bool // something was started
 }
 
 // OpenNets opens the nets of an agent, whose tasks run as u, or nil as the agent
@@ -37,7 +40,7 @@ func OpenNets(b Brood, u *User, logger *log.Logger) (*Nets, error) {
 // openWithout opens the nets where there are no cgroups.
 func (n *Nets) openWithout(u *User, logger *log.Logger) (err error) {
 	if n.brands, err = openBrands(n.brood.Dir, u); err != nil {
-		logger.Printf("[DEBUG] process: tasks have no brands: err=%q", err)
+		logger.Printf("[INFO] process: daemons of tasks that clear their environment are not found here: err=%q", err)
 	}
 	return n.openGroups()
 }
@@ -59,7 +62,9 @@ func (n *Nets) Close() error {
 		return nil
 	}
 	err := n.cgroups.close()
-	n.brood.seek().kill(everyone)
+	if n.used.Load() {
+		n.brood.seek().kill(everyone)
+	}
 	return errors.Join(err, n.groups.close())
 }
 
@@ -76,6 +81,7 @@ func (n *Nets) acquire() hold {
 	if n == nil {
 		return hold{}
 	}
+	n.used.Store(true)
 	return hold{nets: n, cgroup: n.cgroups.acquire(), brand: n.brands.acquire()}
 }
 

@@ -218,6 +218,30 @@ func TestOthersAreSpared(t *testing.T) {
 	})
 }
 
+// TestCloseKillsWhatStillRuns closes nets under a task, as an agent does whose
+// runner does not return.
+func TestCloseKillsWhatStillRuns(t *testing.T) {
+	eachNet(t, func(t *testing.T, nets *process.Nets, u *process.User) {
+		if nets == nil {
+			t.Skip("there is nothing to close")
+		}
+		within(t, func() {
+			out := awaiting("ready")
+			s := shell(t, "echo ready; exec sleep 300")
+			s.Stdout, s.Nets, s.User, s.Dir, s.Marks = out, nets, u, "/", nil
+			done := make(chan process.Exit)
+			go func() { done <- mustRun(t, t.Context(), s) }()
+			<-out.seen
+			if err := nets.Close(); err != nil {
+				t.Error(err)
+			}
+			if ex := <-done; ex.Signal != "SIGKILL" || ex.Stopped != 0 {
+				t.Errorf("Run = %+v, want SIGKILL", ex)
+			}
+		})
+	})
+}
+
 // TestABroodIsKilledByWhoKnowsIt kills what two agents have started as their
 // supervisors would, one after the other.
 func TestABroodIsKilledByWhoKnowsIt(t *testing.T) {

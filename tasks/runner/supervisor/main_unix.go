@@ -18,8 +18,8 @@ import (
 
 // Main is the supervisor process.
 func Main() int {
-	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
 	process.Unbrand()
+	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
 	var o order
 	line, more, ok := readLine(nil)
 	if !ok || json.Unmarshal(line, &o) != nil {

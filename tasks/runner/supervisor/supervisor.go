@@ -80,7 +80,7 @@ func Open(cfg Config) (*Supervisor, error) {
 	}
 	s.wg.Go(func() {
 		for _, d := range dead {
-			if err := workdir.RemoveRoot(s.ctx, filepath.Join(cfg.Root, d.Name())); err != nil {
+			if err := workdir.RemoveRoot(s.ctx, filepath.Join(cfg.Root, d.Name())); err != nil && s.ctx.Err() == nil {
 				cfg.Logger.Printf("[WARN] supervisor: what a dead agent left is not removed: dir=%q err=%q", d.Name(), err)
 			}
 		}

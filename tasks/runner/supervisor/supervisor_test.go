@@ -183,21 +183,29 @@ func (f *fixture) tasks() []int {
 }
 
 // supervisors returns the supervisor processes that are children of the agent.
-func (f *fixture) supervisors() []int {
+func (f *fixture) supervisors() []int { return helpersOf(f.cmd.Process.Pid, "__supervisor") }
+
+// helpersOf returns the children of a process that do a helper's work.
+func helpersOf(parent int, name string) []int {
 	return processes(func(pid int, argv []string) bool {
 		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		_, rest, _ := strings.Cut(string(b), ") ")
 		fields := strings.Fields(rest)
-		return len(argv) == 2 && argv[1] == "__supervisor" && len(fields) > 1 && fields[1] == strconv.Itoa(f.cmd.Process.Pid)
+		return len(argv) == 2 && argv[1] == name && len(fields) > 1 && fields[1] == strconv.Itoa(parent)
 	})
 }
 
 // supervisor returns the supervisor process, once it is ready for signals.
 func (f *fixture) supervisor() int {
 	f.t.Helper()
+	return f.supervisorOf(f.cmd.Process.Pid)
+}
+
+func (f *fixture) supervisorOf(agent int) int {
+	f.t.Helper()
 	pid := 0
 	f.await("one supervisor process that ignores SIGTERM", func() bool {
-		pids := f.supervisors()
+		pids := helpersOf(agent, "__supervisor")
 		if len(pids) != 1 {
 			return false
 		}
@@ -468,6 +476,9 @@ func TestAnAgentThatIsATask(t *testing.T) {
 		withoutCgroups(cmd)
 		cmd.Env = append(cmd.Env, "INNER_ROOT="+inner)
 	})
+	// From then on it is known by nothing of the outer agent's.
+	f.await("the inner agent", func() bool { return len(helpersOf(f.cmd.Process.Pid, "__agent")) == 1 })
+	f.supervisorOf(helpersOf(f.cmd.Process.Pid, "__agent")[0])
 	f.stdin.Close()
 	if err := f.cmd.Wait(); err != nil {
 		t.Error(err)

@@ -97,14 +97,15 @@ func MakeRoot(root string) error {
 	return os.Chmod(root, 0o711)
 }
 
-// elsewhere ends the name of a link to what an attempt has outside of root.
+// elsewhere ends the name of a file with the path of what an attempt has outside
+// of root.
 const elsewhere = ".elsewhere"
 
 // Elsewhere says that the attempt is about to make something at path, an absolute
 // one outside of root. It is removed with the directory, also by RemoveRoot. There
 // can be one.
 func (d *Dir) Elsewhere(path string) error {
-	if err := os.Symlink(path, d.base+elsewhere); err != nil {
+	if err := os.WriteFile(d.base+elsewhere, []byte(path), 0o600); err != nil {
 		return internal("work directory", err)
 	}
 	d.hasElsewhere = true
@@ -259,12 +260,11 @@ func RemoveRoot(ctx context.Context, root string) error {
 	return errors.Join(append(errs, RemoveAll(root))...)
 }
 
-// remove removes what is at path. What a link that Elsewhere has made leads to
-// goes before the link.
+// remove removes what is at path. What a file of Elsewhere names goes before it.
 func remove(path string) error {
-	if strings.HasSuffix(path, elsewhere) {
-		if to, err := os.Readlink(path); err == nil && filepath.IsAbs(to) {
-			if err := RemoveAll(to); err != nil {
+	if st, err := os.Lstat(path); err == nil && st.Mode().IsRegular() && strings.HasSuffix(path, elsewhere) {
+		if to, err := os.ReadFile(path); err == nil && filepath.IsAbs(string(to)) {
+			if err := RemoveAll(string(to)); err != nil {
 				return err
 			}
 		}
