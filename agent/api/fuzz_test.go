@@ -20,6 +20,7 @@ func FuzzStatus(f *testing.F) {
 	f.Add([]byte("{\n"), "", uint8(tasks.JSON), int64(1<<63-1), uint8(200))
 	f.Add([]byte{0xd6, 0xff, 0xff, 0xff, 0xff, 0xff}, "\u2028", uint8(9), int64(0), uint8(1))
 	f.Add([]byte{0xcb, 0x7f, 0xf0, 0, 0, 0, 0, 0, 0}, "", uint8(tasks.Msgpack), int64(0), uint8(0))
+	f.Add([]byte("\"\xff\""), "", uint8(tasks.JSON), int64(0), uint8(0))
 	f.Fuzz(func(t *testing.T, b []byte, text string, enc uint8, n int64, code uint8) {
 		bounds.Input(t, b)
 		bounds.Input(t, text)

@@ -17,7 +17,7 @@ func StatusOf(r *tasks.Result) TaskStatus {
 	s.Stdout, s.StdoutBase64 = text(r.Stdout)
 	s.Stderr, s.StderrBase64 = text(r.Stderr)
 	v, err := r.JSONValue()
-	if err == nil && !json.Valid(v) {
+	if err == nil && (!json.Valid(v) || !utf8.Valid(v)) { // Valid minds no bytes inside strings
 		err = fmt.Errorf("it is not JSON")
 	}
 	if err == nil {
