@@ -92,20 +92,20 @@ func (c *cgroups) try() error {
 	return nil
 }
 
-// close kills what still runs in the pool's cgroups and removes them. It is to
-// be called when every Run has returned, and may be called twice.
+// close kills what still runs in the pool's cgroups and removes them. A Run that
+// has not returned gives its own back. It may be called twice.
 func (c *cgroups) close() error {
 	if c == nil {
 		return nil
 	}
 	c.mu.Lock()
-	all, lock := c.all, c.lock
+	free, lock := c.free, c.lock
 	c.all, c.free, c.lock = nil, nil, nil
 	c.mu.Unlock()
 	if lock == nil {
 		return nil
 	}
-	for g := range all {
+	for _, g := range free {
 		g.closeFiles()
 	}
 	err := removeCgroup(c.dir)
