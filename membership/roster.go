@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -54,10 +55,18 @@ type roster struct {
 
 	names int                 // processes that are alive
 	dirty map[string]struct{} // ids whose member may have changed
+
+	early map[string]time.Time // leave messages of processes not heard of yet, by name in gossip
 }
 
+// maxEarly bounds roster.early; further leave messages of strangers are not kept.
+const maxEarly = 1024
+
 func newRoster(self string) *roster {
-	return &roster{nodes: make(map[string][]*process), self: self, dirty: make(map[string]struct{})}
+	return &roster{
+		nodes: make(map[string][]*process), self: self,
+		dirty: make(map[string]struct{}), early: make(map[string]time.Time),
+	}
 }
 
 // find returns the process with the given name in gossip, or nil.
@@ -82,7 +91,8 @@ func (r *roster) join(name string, addr netip.AddrPort, m *meta, now time.Time) 
 	}
 	p := r.find(name)
 	if p == nil {
-		p = &process{boot: boot}
+		p = &process{boot: boot, farewell: r.early[name]}
+		delete(r.early, name)
 		list := append(r.nodes[id], p)
 		slices.SortFunc(list, func(a, b *process) int { return compareBoots(a.boot, b.boot) })
 		r.nodes[id] = list
@@ -92,7 +102,10 @@ func (r *roster) join(name string, addr netip.AddrPort, m *meta, now time.Time) 
 		p.alive, p.since = true, now
 	}
 	p.addr, p.meta = addr, m
-	p.left, p.farewell, p.suspect = false, time.Time{}, false
+	p.suspect = false
+	if p.left { // its farewell was not true
+		p.left, p.farewell = false, time.Time{}
+	}
 	r.dirty[id] = struct{}{}
 }
 
@@ -117,10 +130,14 @@ func (r *roster) gone(name string, now time.Time) {
 }
 
 // said notes a leave message of a process, or one about a process that had
-// failed before.
+// failed before. A node that stays for a moment may be heard to leave before it
+// is heard to have come: gossip has no order.
 func (r *roster) said(name string, now time.Time) {
 	p := r.find(name)
 	if p == nil {
+		if len(r.early) < maxEarly {
+			r.early[name] = now
+		}
 		return
 	}
 	p.farewell = now
@@ -175,6 +192,7 @@ func (r *roster) current(id string, now time.Time) *process {
 // expire forgets what is over, and marks nodes for which time alone changes the
 // answer.
 func (r *roster) expire(now time.Time, leftTTL, failedTTL time.Duration) {
+	maps.DeleteFunc(r.early, func(_ string, at time.Time) bool { return now.Sub(at) > farewellWindow })
 	for id, list := range r.nodes {
 		newest := list[len(list)-1]
 		kept := slices.DeleteFunc(list, func(p *process) bool {

@@ -73,6 +73,52 @@ func TestNewestBootCounts(t *testing.T) {
 	}
 }
 
+// A node that stays for a moment is told of by several members at once, in any
+// order.
+func TestAFarewellMayComeFirst(t *testing.T) {
+	now := time.Now()
+	m := goldenMetas()["digest.hex"]
+	name := gossipName(testID(1), "1")
+	for _, c := range []struct {
+		name string
+		do   func(*roster)
+		want Status
+	}{
+		{"then it comes", func(r *roster) { r.join(name, here, m, now) }, Alive},
+		{"then it comes, and goes", func(r *roster) { r.join(name, here, m, now); r.gone(name, now) }, Left},
+		{"then it comes twice, and goes", func(r *roster) {
+			r.join(name, here, m, now)
+			r.join(name, here, m, now)
+			r.gone(name, now)
+		}, Left},
+		{"it comes back, and goes without a word", func(r *roster) {
+			r.join(name, here, m, now)
+			r.gone(name, now)
+			r.join(name, here, m, now)
+			r.gone(name, now)
+		}, Failed},
+		{"it is long ago", func(r *roster) {
+			r.expire(now.Add(2*farewellWindow), time.Minute, time.Hour)
+			r.join(name, here, m, now)
+			r.gone(name, now)
+		}, Failed},
+	} {
+		r := newRoster(gossipName(testID(9), "1"))
+		r.said(name, now)
+		c.do(r)
+		if p := r.find(name); p == nil || p.status() != c.want {
+			t.Errorf("%s: %+v, want %s", c.name, p, c.want)
+		}
+	}
+	r := newRoster(gossipName(testID(9), "1"))
+	for i := range 2 * maxEarly {
+		r.said(gossipName(testID(i), "1"), now)
+	}
+	if len(r.early) > maxEarly {
+		t.Errorf("%d farewells of strangers are kept, at most %d", len(r.early), maxEarly)
+	}
+}
+
 func TestRosterCountsAndForgets(t *testing.T) {
 	now := time.Now()
 	m := goldenMetas()["digest.hex"]
