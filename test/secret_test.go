@@ -111,6 +111,10 @@ func TestASecretFileThatIsNoneIsOneClearLine(t *testing.T) {
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	another := "7"
+	if text[20] == '7' {
+		another = "4"
+	}
 	for _, c := range []struct {
 		name, path string
 		words      []string
@@ -124,7 +128,7 @@ func TestASecretFileThatIsNoneIsOneClearLine(t *testing.T) {
 		{"empty", put("empty", "", 0o600), []string{"empty"}},
 		{"16 MB", put("large", strings.Repeat("x", 16<<20), 0o600), []string{"at most 16384"}},
 		{"binary", put("binary", noise(300), 0o600), nil},
-		{"another's", put("other", text[:20]+"7"+text[21:], 0o600), []string{"checksum"}},
+		{"another's", put("other", text[:20]+another+text[21:], 0o600), []string{"checksum"}},
 		{"cut off", put("short", text[:30], 0o600), nil},
 		{"two secrets", put("two", text+"\n"+text+"\n", 0o600), []string{"line 2", "until"}},
 	} {
