@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"sync"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 )
@@ -130,25 +131,59 @@ var msgpackHandle = func() *codec.MsgpackHandle {
 	return h
 }()
 
+// packer is an encoder with a buffer to encode into. Making either costs more
+// than encoding a small value.
+type packer struct {
+	e   *codec.Encoder
+	buf []byte
+}
+
+// maxPackerBytes is the largest buffer that is kept.
+const maxPackerBytes = 64 << 10
+
+var (
+	packers = sync.Pool{New: func() any {
+		return &packer{e: codec.NewEncoderBytes(new([]byte), msgpackHandle), buf: make([]byte, 0, 256)}
+	}}
+	unpackers = sync.Pool{New: func() any { return codec.NewDecoderBytes([]byte{}, msgpackHandle) }}
+)
+
 // Pack encodes v as msgpack. A panic of the encoder (a channel, a cycle) is an error.
 func Pack(v any) (b []byte, err error) {
+	p := packers.Get().(*packer)
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("encode %T: %v", v, r)
+			return // with p, which nobody knows the state of
+		}
+		if cap(p.buf) <= maxPackerBytes {
+			packers.Put(p)
 		}
 	}()
-	err = codec.NewEncoderBytes(&b, msgpackHandle).Encode(v)
-	return b, err
+	p.buf = p.buf[:0]
+	p.e.ResetBytes(&p.buf)
+	if err := p.e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.Clone(p.buf), nil
 }
 
 // Unpack decodes msgpack into v.
 func Unpack(b []byte, v any) (err error) {
+	d := unpackers.Get().(*codec.Decoder)
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("decode into %T: %v", v, r)
+			return
 		}
+		d.ResetBytes([]byte{}) // it holds on to nothing of b
+		unpackers.Put(d)
 	}()
-	return codec.NewDecoderBytes(b, msgpackHandle).Decode(v)
+	if b == nil {
+		b = []byte{} // nil would leave what it had last
+	}
+	d.ResetBytes(b)
+	return d.Decode(v)
 }
 
 // decodeArgs fills in from msgpack, or from a JSON list of arguments: one
