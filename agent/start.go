@@ -117,7 +117,9 @@ func (a *Agent) openTasks() error {
 		wc.Runners = runners
 		wc.Check, wc.CheckDir, wc.MaxRun = a.cfg.Policy.Check, a.cfg.Policy.CheckDir, a.cfg.Policy.Limits.Wall()
 		wc.Open, wc.Keep, wc.Release = a.openContent, a.keep, a.release
-		wc.Busy = func(slots int) { a.pool.SetBusy(slots) }
+		b := newBusy()
+		wc.Busy = b.set
+		a.wg.Go(func() { b.run(a.ctx, func(slots int) { a.pool.SetBusy(slots) }) })
 		if a.worker, err = worker.New(wc); err != nil {
 			return err
 		}

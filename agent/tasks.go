@@ -67,6 +67,48 @@ func (a *Agent) SubmitFollowed(ctx context.Context, s tasks.Submission) (*master
 	return a.master.SubmitFollowed(ctx, s)
 }
 
+// Batch is a run to which tasks are added, see master.Batch.
+type Batch struct {
+	*master.Batch
+	a *Agent
+}
+
+// Add queues a task as soon as there is room for it, see master.Batch.Add.
+func (b *Batch) Add(ctx context.Context, t *tasks.Task) (tasks.ID, error) {
+	needs, err := b.a.needs(t)
+	if err != nil {
+		return tasks.ID{}, err
+	}
+	return b.Batch.Add(ctx, t, needs...)
+}
+
+// OpenBatch begins a run of many tasks, each for one of the workers that the
+// target allows. At most limit of them (0: 10,000) have not ended, or have results
+// that nobody has taken: adding waits then.
+func (a *Agent) OpenBatch(target tasks.Target, options tasks.Options, limit int) (*Batch, error) {
+	if err := a.mayMaster(); err != nil {
+		return nil, err
+	}
+	b, err := a.master.OpenBatch(target, options, limit)
+	if err != nil {
+		return nil, err
+	}
+	return &Batch{b, a}, nil
+}
+
+// OpenBatchFollowed is OpenBatch with a follower, see SubmitFollowed, by which the
+// results are taken.
+func (a *Agent) OpenBatchFollowed(target tasks.Target, options tasks.Options, limit int) (*Batch, *master.Follower, error) {
+	if err := a.mayMaster(); err != nil {
+		return nil, nil, err
+	}
+	b, f, err := a.master.OpenBatchFollowed(target, options, limit)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &Batch{b, a}, f, nil
+}
+
 // Call runs a task on one worker that the target allows and returns its result,
 // which is not kept. When ctx ends the task is cancelled.
 func (a *Agent) Call(ctx context.Context, t tasks.Task, target tasks.Target) (tasks.Result, error) {
@@ -77,34 +119,42 @@ func (a *Agent) Call(ctx context.Context, t tasks.Task, target tasks.Target) (ta
 	if err := a.prepare(&s); err != nil {
 		return tasks.Result{}, err
 	}
-	return a.master.Call(ctx, s)
+	return a.master.Call(ctx, &s)
 }
 
-// prepare works out which interpreter the file of a task needs, so that it goes
-// only where that is.
+// prepare adds to what a submission needs.
 func (a *Agent) prepare(s *tasks.Submission) error {
-	t := &s.Task
+	needs, err := a.needs(&s.Task)
+	if len(needs) > 0 {
+		s.Needs = append(slices.Clone(s.Needs), needs...)
+	}
+	return err
+}
+
+// needs returns the interpreter that the file of a task needs, so that it goes
+// only where that is.
+func (a *Agent) needs(t *tasks.Task) ([]string, error) {
 	if t.Kind != tasks.File || t.Content == nil {
-		return nil
+		return nil, nil
 	}
 	head := t.Content.Inline
 	if t.Content.Blob != "" {
 		f, _, err := a.blobs.Get(t.Content.Blob)
 		if err != nil {
-			return fmt.Errorf("%w: content %s: %w", tasks.ErrBadTask, t.Content.Blob, err)
+			return nil, fmt.Errorf("%w: content %s: %w", tasks.ErrBadTask, t.Content.Blob, err)
 		}
 		defer f.Close()
 		head = make([]byte, file.HeadBytes)
 		n, err := io.ReadFull(f, head)
 		if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
-			return err
+			return nil, err
 		}
 		head = head[:n]
 	}
 	if name, ok := file.Interpreter(t.Name, head, t.Interpreter); ok {
-		s.Needs = append(slices.Clone(s.Needs), name)
+		return []string{name}, nil
 	}
-	return nil
+	return nil, nil
 }
 
 func (a *Agent) mayMaster() error {

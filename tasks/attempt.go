@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// Attempt is one try at a task, as a runner is given it. The runner returns
-// when nothing of the attempt runs any more; only then is its slot free.
+// Attempt is one try at a task, as a runner is given it, and is valid until the
+// runner returns, which it does when nothing of the attempt runs any more; only
+// then is its slot free.
 //
 // The context that comes with it ends when the attempt is to stop, with a
 // *StopError as its cause; Kill is closed when it must end at once.
@@ -24,6 +25,8 @@ type Attempt struct {
 	Stdin  io.Reader // nil: closed
 	Stdout io.Writer // a Write waits while the reader at the far end is slow
 	Stderr io.Writer
+
+	// Functions have no files and are not killed: the following are nil for them.
 
 	// Open opens content that the task names by hash, fetching it if need be.
 	Open func(context.Context, *Content) (io.ReadCloser, error)

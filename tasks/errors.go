@@ -12,6 +12,7 @@ var (
 	ErrBadOptions = errors.New("bad options")
 	ErrNoMatch    = errors.New("no worker matches")
 	ErrFull       = errors.New("too many tasks are queued")
+	ErrSealed     = errors.New("the batch was sealed, it takes no more tasks")
 	ErrDraining   = errors.New("draining: no new tasks are taken")
 	ErrUnknown    = errors.New("no such task")
 )

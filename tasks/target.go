@@ -40,6 +40,11 @@ func (t Target) Several() bool {
 	return t.All || t.Where != ""
 }
 
+// One reports whether the target is any one of the workers that match.
+func (t Target) One() bool {
+	return len(t.On) == 0 && !t.All && (t.N == 1 || t.N == 0 && t.Where == "")
+}
+
 // Validate reports what in t contradicts itself.
 func (t Target) Validate() error {
 	switch {

@@ -23,6 +23,7 @@ const (
 	CodeBadID        = "bad_id"
 	CodeNoMatch      = "no_match"
 	CodeFull         = "full"
+	CodeSealed       = "sealed"
 	CodeDraining     = "draining"
 	CodeClosing      = "closing"
 	CodeStarting     = "starting"
@@ -54,6 +55,7 @@ var sentinels = []struct {
 	{tasks.ErrBadID, CodeBadID, http.StatusBadRequest},
 	{tasks.ErrNoMatch, CodeNoMatch, http.StatusConflict},
 	{tasks.ErrFull, CodeFull, http.StatusServiceUnavailable},
+	{tasks.ErrSealed, CodeSealed, http.StatusConflict},
 	{tasks.ErrDraining, CodeDraining, http.StatusServiceUnavailable},
 	{tasks.ErrUnknown, CodeUnknownTask, http.StatusNotFound},
 	{master.ErrClosed, CodeClosing, http.StatusServiceUnavailable},

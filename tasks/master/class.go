@@ -5,27 +5,53 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/query"
 )
 
-// class joins the tasks that make the same demands of a worker, so that these are
-// worked out once for each worker and not for each task.
+// class joins the tasks that make the same demands of a worker and have the same
+// options, so that whom they fit is worked out once for each worker and not for
+// each task. It is guarded by Master.mu, but for what is constant.
 type class struct {
-	key      string
-	priority int
-	slots    int
-	demands  demands
-	queue    queue               // tasks that no worker has credit for
-	verdicts map[*worker]verdict // what is known of the workers
-	tasks    int                 // tasks that are in it and have not ended
+	key     classKey      // constant
+	options tasks.Options // constant
+	demands demands       // constant
+	queue   queue         // tasks that no worker has credit for
+	tasks   int           // tasks that are in it and have not ended, and submissions under way
+	place   int           // in Master.live, while there are tasks
+	opened  uint64        // Master.opened when there were tasks last
+
+	listed bool // in Master.waiting
+
+	// fits has the workers that its tasks may go to, kept current by refit; nil
+	// when that changes from task to task, see dynamic.
+	fits map[*worker]*fit
+	// ready has, while there are tasks, every worker of fits that has credit, and some
+	// that no longer do; those are taken out when they are come across.
+	ready []*worker
+
+	run      time.Duration // typical time that a task takes, exponentially weighted; 0: none has ended
+	reserved *worker       // keeps slots free for the first in queue, which takes several
 }
 
-type verdict struct {
-	version uint64
-	fits    bool
-	score   float64
+// fit is how a worker fits a class.
+type fit struct {
+	score float64 // how much it is preferred
+	at    int     // its place in ready, or -1
+}
+
+// classKey tells classes apart.
+type classKey struct {
+	run      tasks.ID // set for tasks that must not share workers with each other
+	kind     tasks.Kind
+	function string
+	where    string
+	prefer   string
+	lists    string // what the demands list, joined
+	force    bool
+	options  tasks.Options
 }
 
 // demands are what a task asks of a worker.
@@ -35,6 +61,7 @@ type demands struct {
 	needs    []string          // interpreters
 	where    *query.Query      // nil: none
 	prefer   *query.Preference // nil: none
+	only     []string          // names and ids; empty: all
 	except   []string          // names and ids
 	force    bool              // unavailable ones too
 }
@@ -57,35 +84,160 @@ func newDemands(s *tasks.Submission) (d demands, err error) {
 	return d, nil
 }
 
-// classLocked returns the class of a run's tasks, a new one if there is none yet.
-func (m *Master) classLocked(s *tasks.Submission, d demands, own string) *class {
-	key := strings.Join([]string{own, string(d.kind), d.function, strings.Join(d.needs, "\x01"), s.Target.Where, s.Target.Prefer,
-		strings.Join(d.except, "\x01"), fmt.Sprint(d.force, s.Options.Slots, s.Options.Priority)}, "\x00")
-	c := m.classes[key]
-	if c == nil {
-		c = &class{key: key, priority: s.Options.Priority, slots: s.Options.Slots, demands: d, verdicts: map[*worker]verdict{}}
-		m.classes[key] = c
+// maxIdleClasses is how many classes without tasks are kept, for tasks like those
+// that they had.
+const maxIdleClasses = 64
+
+// classOf returns the key of a submission's class. own is the run's id if its
+// tasks must go to different workers, else zero.
+func classOf(s *tasks.Submission, only []string, own tasks.ID) classKey {
+	k := classKey{run: own, kind: s.Task.Kind, where: s.Target.Where, prefer: s.Target.Prefer, force: s.Target.Force, options: s.Options}
+	if s.Task.Kind == tasks.Function {
+		k.function = s.Task.Name
 	}
-	return c
+	if len(s.Needs)+len(only)+len(s.Target.Except) > 0 {
+		lists := make([]string, 0, 8)
+		for _, l := range [][]string{s.Needs, only, s.Target.Except} {
+			lists = append(append(lists, l...), "")
+		}
+		k.lists = strings.Join(lists, "\x00")
+	}
+	return k
 }
 
-// fits says whether w can be given tasks of c, and how much it is preferred.
-// Queries that look at what changes from task to task are asked each time.
-func (c *class) fits(w *worker) (bool, float64) {
-	if c.demands.dynamic() {
+// classLocked returns the class with the key, a new one if there is none yet. The
+// caller enters it.
+func (m *Master) classLocked(k classKey, s *tasks.Submission, only []string) (*class, error) {
+	if c := m.classes[k]; c != nil {
+		return c, nil
+	}
+	made, err := newDemands(s)
+	if err != nil {
+		return nil, err
+	}
+	made.only = only
+	c := &class{key: k, options: k.options, demands: made}
+	if !made.dynamic() {
+		c.fits = map[*worker]*fit{}
+	}
+	m.classes[k] = c
+	m.idles = append(m.idles, c)
+	for _, w := range m.workers {
+		c.refit(w)
+	}
+	return c, nil
+}
+
+// enterClassLocked takes note of one more task of c, or of somebody who needs it.
+func (m *Master) enterClassLocked(c *class) {
+	if c.tasks++; c.tasks > 1 {
+		return
+	}
+	i := slices.Index(m.idles, c)
+	m.idles = slices.Delete(m.idles, i, i+1)
+	c.place = len(m.live)
+	m.live = append(m.live, c)
+	if c.opened != m.opened {
+		for w := range c.fits {
+			c.makeReady(w)
+		}
+	}
+}
+
+// leaveClassLocked is the reverse of enterClassLocked.
+func (m *Master) leaveClassLocked(c *class) {
+	if c.tasks--; c.tasks > 0 {
+		return
+	}
+	last := m.live[len(m.live)-1]
+	m.live[c.place], last.place = last, c.place
+	m.live[len(m.live)-1] = nil
+	m.live = m.live[:len(m.live)-1]
+	c.opened = m.opened
+	if c.key.run.IsZero() {
+		m.idles = append(m.idles, c)
+		if len(m.idles) <= maxIdleClasses {
+			return
+		}
+		c, m.idles = m.idles[0], m.idles[1:]
+	}
+	delete(m.classes, c.key)
+	m.unwaitLocked(c)
+}
+
+// refit works out anew whether w can be given tasks of c.
+func (c *class) refit(w *worker) {
+	if c.fits == nil {
+		return
+	}
+	ok, score := c.work(w)
+	f := c.fits[w]
+	switch {
+	case ok && f == nil:
+		c.fits[w] = &fit{score: score, at: -1}
+		c.makeReady(w)
+	case ok:
+		f.score = score
+	case f != nil:
+		c.unready(w)
+		delete(c.fits, w)
+	}
+}
+
+// makeReady notes that w may have credit.
+func (c *class) makeReady(w *worker) {
+	if f := c.fits[w]; f != nil && f.at < 0 {
+		f.at = len(c.ready)
+		c.ready = append(c.ready, w)
+	}
+}
+
+func (c *class) unready(w *worker) {
+	f := c.fits[w]
+	if f == nil || f.at < 0 {
+		return
+	}
+	last := c.ready[len(c.ready)-1]
+	c.ready[f.at] = last
+	c.fits[last].at = f.at
+	c.ready[len(c.ready)-1] = nil
+	c.ready = c.ready[:len(c.ready)-1]
+	f.at = -1
+	w.open = false
+}
+
+// takes says whether w can be given tasks of c, and how much it is preferred.
+func (c *class) takes(w *worker) (bool, float64) {
+	if c.fits == nil {
 		return c.work(w)
 	}
-	v, ok := c.verdicts[w]
-	if !ok || v.version != w.version {
-		v = verdict{version: w.version}
-		v.fits, v.score = c.work(w)
-		c.verdicts[w] = v
+	f := c.fits[w]
+	if f == nil {
+		return false, 0
 	}
-	return v.fits, v.score
+	return true, f.score
 }
 
+// matchingLocked returns the workers that can be given tasks of c, in no order.
+func (m *Master) matchingLocked(c *class) []*worker {
+	var ws []*worker
+	if c.fits != nil {
+		for w := range c.fits {
+			ws = append(ws, w)
+		}
+		return ws
+	}
+	for _, w := range m.workers {
+		if ok, _ := c.work(w); ok {
+			ws = append(ws, w)
+		}
+	}
+	return ws
+}
+
+// work asks the demands.
 func (c *class) work(w *worker) (bool, float64) {
-	if c.slots > w.info.Slots || c.demands.lacks(w) != "" {
+	if c.options.Slots > w.info.Slots || c.demands.lacks(w) != "" {
 		return false, 0
 	}
 	if c.demands.where == nil && c.demands.prefer == nil {
@@ -101,11 +253,25 @@ func (c *class) work(w *worker) (bool, float64) {
 	return true, 0
 }
 
+// took folds how long a task took into what is typical of the class.
+func (c *class) took(o *tasks.Outcome) {
+	if o.Started.IsZero() {
+		return // it never ran
+	}
+	d := max(1, o.Finished.Sub(o.Started))
+	if c.run == 0 {
+		c.run = d
+		return
+	}
+	c.run = max(c.run+(d-c.run)/8, 1)
+}
+
 // free is how many slots of w nobody has, as far as is known here.
 func (w *worker) free() int {
 	return max(0, w.info.Slots-max(w.inUse, w.info.Busy))
 }
 
+// dynamic says that a query looks at what changes from task to task.
 func (d *demands) dynamic() bool {
 	return d.where != nil && strings.Contains(d.where.String(), "free") || d.prefer != nil && strings.Contains(d.prefer.String(), "free")
 }
@@ -115,7 +281,9 @@ func (d *demands) lacks(w *worker) string {
 	switch {
 	case !w.listed:
 		return "gone"
-	case slices.Contains(d.except, w.info.Name) || slices.Contains(d.except, w.info.ID):
+	case len(d.only) > 0 && !w.named(d.only):
+		return "not named"
+	case w.named(d.except):
 		return "excepted"
 	case !w.info.Available && !d.force:
 		return "unavailable"
@@ -137,6 +305,11 @@ func (d *demands) lacks(w *worker) string {
 		}
 	}
 	return ""
+}
+
+// named says whether w is one of those that a list names.
+func (w *worker) named(list []string) bool {
+	return slices.Contains(list, w.info.Name) || slices.Contains(list, w.info.ID)
 }
 
 // explainLocked says of how many workers why they do not match.

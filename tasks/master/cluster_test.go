@@ -205,3 +205,12 @@ func stopped(ctx context.Context) tasks.Outcome {
 	<-ctx.Done()
 	return tasks.Outcome{Code: tasks.Cancelled, Text: context.Cause(ctx).Error()}
 }
+
+// sendResult sends an outcome as a worker does.
+func sendResult(l *wire.Link, k wire.Key, o *tasks.Outcome) error {
+	r, err := wire.NewResult(k, o)
+	if err != nil {
+		return err
+	}
+	return l.SendResult(r)
+}

@@ -1,51 +1,47 @@
 package master
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
-	"time"
 
-	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/wire"
 )
 
 // waitLocked notes that c has tasks that wait.
 func (m *Master) waitLocked(c *class) {
-	if slices.Contains(m.waiting, c) {
+	if c.listed {
 		return
 	}
+	c.listed = true
 	i := 0
-	for i < len(m.waiting) && m.waiting[i].priority >= c.priority {
+	for i < len(m.waiting) && m.waiting[i].options.Priority >= c.options.Priority {
 		i++
 	}
 	m.waiting = slices.Insert(m.waiting, i, c)
 }
 
-func (m *Master) leaveClassLocked(c *class) {
-	if c.tasks--; c.tasks > 0 {
+func (m *Master) unwaitLocked(c *class) {
+	if !c.listed {
 		return
 	}
-	delete(m.classes, c.key)
-	if i := slices.Index(m.waiting, c); i >= 0 {
-		m.waiting = slices.Delete(m.waiting, i, i+1)
-	}
+	c.listed = false
+	i := slices.Index(m.waiting, c)
+	m.waiting = slices.Delete(m.waiting, i, i+1)
 }
 
 // spreadLocked gives the tasks that wait in c to workers that have credit, the
 // least loaded first.
 func (m *Master) spreadLocked(c *class) {
-	now := time.Now()
 	for t := c.queue.first(); t != nil; t = c.queue.first() {
-		w := m.pickLocked(c, t, now)
+		w := m.pickLocked(c, t)
 		if w == nil {
 			return
 		}
 		c.queue.pop()
 		m.assignLocked(t, w)
 	}
-	if i := slices.Index(m.waiting, c); i >= 0 && c.queue.len() == 0 {
-		m.waiting = slices.Delete(m.waiting, i, i+1)
-	}
+	m.unwaitLocked(c)
 }
 
 // fewWorkers is up to how many candidates the least loaded one is looked for;
@@ -54,38 +50,36 @@ func (m *Master) spreadLocked(c *class) {
 const fewWorkers = 16
 
 // pickLocked returns the worker that t goes to now, or nil when none has credit.
-func (m *Master) pickLocked(c *class, t *task, now time.Time) *worker {
-	var found []*worker
+// Workers of c.ready that have no credit after all are taken out, so that each
+// is come across once.
+func (m *Master) pickLocked(c *class, t *task) *worker {
+	if len(c.ready) > fewWorkers && c.demands.prefer == nil {
+		a, b := m.drawLocked(c, t), m.drawLocked(c, t)
+		switch {
+		case a != nil && (b == nil || a.loaded() <= b.loaded()):
+			return a
+		case b != nil:
+			return b
+		}
+	}
+	candidates := c.ready
+	if c.fits == nil {
+		candidates = m.matchingLocked(c)
+	}
+	var pick *worker
 	var best float64
-	for _, w := range m.workers {
-		if !m.mayTakeLocked(c, t, w, now) {
+	ties := 0
+	for i := len(candidates) - 1; i >= 0; i-- { // backwards: taking one out moves the last into its place
+		w := candidates[i]
+		if !m.mayTakeLocked(c, t, w) {
+			m.strikeLocked(c, w)
 			continue
 		}
-		_, score := c.fits(w)
-		switch {
-		case len(found) == 0 || score > best:
-			found, best = append(found[:0], w), score
-		case score == best:
-			found = append(found, w)
-		}
-	}
-	if len(found) == 0 {
-		return nil
-	}
-	if len(found) > fewWorkers {
-		i, j := rand.IntN(len(found)), rand.IntN(len(found)-1)
-		if j >= i {
-			j++
-		}
-		found = []*worker{found[i], found[j]}
-	}
-	pick := found[0]
-	ties := 1
-	for _, w := range found[1:] {
-		switch a, b := w.loaded(), pick.loaded(); {
-		case a < b:
-			pick, ties = w, 1
-		case a == b:
+		_, score := c.takes(w)
+		switch a := w.loaded(); {
+		case pick == nil || score > best || score == best && a < pick.loaded():
+			pick, best, ties = w, score, 1
+		case score == best && a == pick.loaded():
 			if ties++; rand.IntN(ties) == 0 {
 				pick = w
 			}
@@ -94,63 +88,143 @@ func (m *Master) pickLocked(c *class, t *task, now time.Time) *worker {
 	return pick
 }
 
+// drawLocked returns a random worker that can be given t, or nil after a few
+// draws that were none.
+func (m *Master) drawLocked(c *class, t *task) *worker {
+	for range 8 {
+		if len(c.ready) == 0 {
+			return nil
+		}
+		w := c.ready[rand.IntN(len(c.ready))]
+		if m.mayTakeLocked(c, t, w) {
+			return w
+		}
+		m.strikeLocked(c, w)
+	}
+	return nil
+}
+
+// strikeLocked takes a worker out of c.ready if it has no credit.
+func (m *Master) strikeLocked(c *class, w *worker) {
+	if !w.usable() || w.creditFor(c) < c.options.Slots {
+		c.unready(w)
+	}
+}
+
+// openLocked notes that w has credit: it is drawn for new tasks again.
+func (m *Master) openLocked(w *worker) {
+	if w.open {
+		return
+	}
+	w.open = true
+	m.opened++
+	for _, c := range m.live {
+		c.makeReady(w)
+	}
+}
+
 // mayTakeLocked says whether w can be given t, which is in c, now.
-func (m *Master) mayTakeLocked(c *class, t *task, w *worker, now time.Time) bool {
-	if !w.usable(now) || w.creditFor(t) < c.slots || slices.Contains(t.avoid, w) || t.run.distinct && t.run.used[w] != nil && t.run.used[w] != t {
+func (m *Master) mayTakeLocked(c *class, t *task, w *worker) bool {
+	return m.hasRoomLocked(c, t, w) && w.creditFor(c) >= c.options.Slots
+}
+
+// hasRoomLocked is mayTakeLocked but for the slots.
+func (m *Master) hasRoomLocked(c *class, t *task, w *worker) bool {
+	if !w.usable() || m.reservedLocked(w, t) ||
+		t.aside != nil && slices.Contains(t.aside.avoid, w) || t.run.used != nil && t.run.used[w] != nil && t.run.used[w] != t {
 		return false
 	}
-	ok, _ := c.fits(w)
+	ok, _ := c.takes(w)
 	return ok
+}
+
+// reservedLocked says whether w keeps its free slots for another task than t.
+func (m *Master) reservedLocked(w *worker, t *task) bool {
+	r := w.reserved
+	if r == nil || r == t {
+		return false
+	}
+	if r.waits && r.queue().first() == r && r.slots() <= w.info.Slots {
+		return true
+	}
+	w.reserved = nil
+	return false
+}
+
+// reserveLocked keeps the slots of w that get free for t, which takes several of
+// them: else tasks that take one, each going where one is free, could keep it
+// waiting for ever. One worker at a time does that for a class.
+func (m *Master) reserveLocked(w *worker, t *task) bool {
+	if t.bound == nil {
+		c := t.class
+		if o := c.reserved; o != nil && o != w && o.usable() && o.reserved == t && m.reservedLocked(o, nil) {
+			return false
+		}
+		c.reserved = w
+	}
+	w.reserved = t
+	return true
 }
 
 // dispatchLocked gives w what it has credit for, and takes unstarted work back
 // from others when nothing is left to give.
 func (m *Master) dispatchLocked(w *worker) {
-	now := time.Now()
-	if now.Before(w.holdUntil) {
+	if w.held() {
 		return
 	}
 	for {
-		t := w.queue.first()
-		if t != nil && w.creditFor(t) < t.slots() {
-			t = nil
-		}
-		var from *class
-		for i := 0; i < len(m.waiting); i++ {
-			c := m.waiting[i]
-			if t != nil && t.priority() >= c.priority {
-				break // waiting is ordered by priority
-			}
-			ct := c.queue.first()
-			if ct == nil {
-				m.waiting = slices.Delete(m.waiting, i, i+1)
-				i--
-				continue
-			}
-			if from != nil && (c.priority < from.priority || !older(ct, t)) {
-				continue
-			}
-			if m.mayTakeLocked(c, ct, w, now) {
-				t, from = ct, c
-			}
-		}
+		t := m.turnLocked(w)
 		if t == nil {
 			break
 		}
+		if w.creditFor(t.class) < t.slots() {
+			return // reserved
+		}
 		t.queue().pop()
+		if t.class.queue.len() == 0 {
+			m.unwaitLocked(t.class)
+		}
 		m.assignLocked(t, w)
 	}
+	m.openLocked(w)
 	if w.inUse < w.info.Slots {
-		m.recallLocked(w, now)
+		m.recallLocked(w)
 	}
+}
+
+// turnLocked returns the task that w is to be given next: the oldest of the
+// largest priority that it has credit for, or keeps slots for.
+func (m *Master) turnLocked(w *worker) *task {
+	t := w.queue.first()
+	if t != nil && w.creditFor(t.class) < t.slots() && !m.reserveLocked(w, t) {
+		t = nil
+	}
+	for i := 0; i < len(m.waiting); i++ { // ordered by priority
+		c := m.waiting[i]
+		if t != nil && (t.priority() > c.options.Priority || t.priority() == c.options.Priority && t.bound != nil) {
+			break
+		}
+		ct := c.queue.first()
+		if ct == nil || t != nil && !older(ct, t) || !m.hasRoomLocked(c, ct, w) {
+			continue
+		}
+		if credit := w.creditFor(c); credit < c.options.Slots && (c.options.Slots == 1 || credit < 1 || !m.reserveLocked(w, ct)) {
+			continue
+		}
+		t = ct
+	}
+	return t
 }
 
 // assignLocked gives t to w, where its next attempt opens as soon as there is a link.
 func (m *Master) assignLocked(t *task, w *worker) {
 	t.at, t.step = w, assigned
-	w.inUse += t.slots()
-	w.attempts[t.id] = t
-	if t.run.distinct {
+	m.takeSlotsLocked(w, t.slots())
+	w.attempts.add(t)
+	if w.reserved == t {
+		w.reserved = nil
+	}
+	if t.run.used != nil {
 		for other, by := range t.run.used {
 			if by == t {
 				delete(t.run.used, other)
@@ -165,9 +239,19 @@ func (m *Master) assignLocked(t *task, w *worker) {
 	m.reachLocked(w)
 }
 
+// takeSlotsLocked takes slots of w, or with n below 0 gives them back.
+func (m *Master) takeSlotsLocked(w *worker, n int) {
+	w.inUse += n
+	if w.inUse > w.info.Slots {
+		m.over[w] = struct{}{}
+	} else {
+		delete(m.over, w)
+	}
+}
+
 // offerLocked opens the next attempt of t, on the link of its worker.
 func (m *Master) offerLocked(t *task) {
-	opt := &t.run.sub.Options
+	opt := &t.class.options
 	t.n++
 	t.step = offered
 	if !opt.AtMostOnce() {
@@ -180,37 +264,37 @@ func (m *Master) offerLocked(t *task) {
 	}
 	t.at.link.SendOffer(&wire.Offer{
 		Key: t.key(), Run: t.run.id, Index: t.index, Slots: uint32(opt.Slots), Priority: int16(opt.Priority),
-		Timeout: opt.Timeout, AtMostOnce: opt.AtMostOnce(), Spec: t.run.spec,
+		Timeout: opt.Timeout, AtMostOnce: opt.AtMostOnce(), Spec: t.spec,
 	})
 }
 
 // recallLocked asks those that were sent more than they can run for what w, which
-// has slots without work, could start at once.
-func (m *Master) recallLocked(w *worker, now time.Time) {
-	if !w.usable(now) {
+// has slots without work, could start at once: the last that they were sent.
+func (m *Master) recallLocked(w *worker) {
+	if _, asked := m.hungry[w]; asked || len(m.over) == 0 || w.reserved != nil || !w.usable() {
 		return
 	}
 	free := w.info.Slots - w.inUse
-	for _, from := range m.workers {
+	for from := range m.over {
 		want := min(free, from.inUse-from.info.Slots)
 		if from == w || from.link == nil || want <= 0 {
 			continue
 		}
 		var keys []wire.Key
-		for _, t := range from.attempts {
-			if want < t.slots() || t.step != offered && t.step != accepted || t.bound != nil || t.stop != 0 || t.recalled() || !m.mayTakeLocked(t.run.class, t, w, now) {
+		for t := from.attempts.last; t != nil && want > 0; t = t.prev {
+			if want < t.slots() || t.step != offered && t.step != accepted || t.bound != nil || t.stop != 0 || t.recalled || !m.mayTakeLocked(t.class, t, w) {
 				continue
 			}
-			t.noteRecall()
+			// Once is enough, or two workers that look idle and loaded in turn would
+			// have it handed to and fro for ever.
+			t.recalled = true
 			keys = append(keys, t.key())
 			want -= t.slots()
 			free -= t.slots()
-			if want <= 0 {
-				break
-			}
 		}
 		if len(keys) > 0 {
 			from.link.SendRecall(keys)
+			m.hungry[w] = struct{}{}
 		}
 		if free <= 0 {
 			return
@@ -218,27 +302,27 @@ func (m *Master) recallLocked(w *worker, now time.Time) {
 	}
 }
 
-func (t *task) noteRecall() {
-	if t.run.recalled == nil {
-		t.run.recalled = map[tasks.ID]uint32{}
+// GivenBack: these had not started, and will not.
+func (m *Master) GivenBack(l *wire.Link, ks []wire.Key) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range ks {
+		t := m.currentLocked(l, k)
+		if t == nil || t.step >= granted {
+			continue
+		}
+		m.stats.Recalled++
+		m.unstartLocked(t)
+		m.againLocked(t)
+		if t.waits {
+			m.spreadLocked(t.class)
+		}
 	}
-	t.run.recalled[t.id] = t.n
-}
-
-// recalled says that t was asked back already: once is enough, or two workers
-// that look idle and loaded in turn would have it handed to and fro for ever.
-func (t *task) recalled() bool { return t.run.recalled[t.id] > 0 }
-
-// took folds how long a task took into what is typical of its worker.
-func (w *worker) took(o *tasks.Outcome) {
-	if o.Started.IsZero() {
-		return // it never ran
+	hungry := slices.Collect(maps.Keys(m.hungry))
+	clear(m.hungry)
+	for _, w := range hungry { // what was asked for may have started meanwhile; there may be more
+		if w.inUse < w.info.Slots {
+			m.recallLocked(w)
+		}
 	}
-	d := max(0, o.Finished.Sub(o.Started))
-	if w.run == 0 {
-		w.run = d + 1
-		return
-	}
-	w.run += (d - w.run) / 8
-	w.run = max(w.run, 1)
 }

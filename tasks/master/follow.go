@@ -43,6 +43,7 @@ type Follower struct {
 	ready  chan struct{} // has a token when queue may not be empty
 	queue  []*cursor     // guarded by Master.mu: tasks with something new
 	left   int           // guarded by Master.mu: tasks whose result was not given yet
+	whole  bool          // constant: of all tasks of the run, also those to come
 	closed bool          // guarded by Master.mu
 
 	cursors map[*task]*cursor // guarded by Master.mu
@@ -60,9 +61,9 @@ type cursor struct {
 }
 
 // followLocked attaches a new follower to tasks of the run. What a task wrote before is
-// given from its kept copy.
-func (m *Master) followLocked(r *Run, ts []*task) *Follower {
-	f := &Follower{m: m, run: r, ready: make(chan struct{}, 1), left: len(ts), cursors: make(map[*task]*cursor, len(ts))}
+// given from its kept copy. whole says that these are all that the run has by now.
+func (m *Master) followLocked(r *Run, ts []*task, whole bool) *Follower {
+	f := &Follower{m: m, run: r, whole: whole, ready: make(chan struct{}, 1), left: len(ts), cursors: make(map[*task]*cursor, len(ts))}
 	for _, t := range ts {
 		c := &cursor{t: t, n: t.n}
 		f.cursors[t] = c
@@ -90,16 +91,28 @@ func (f *Follower) wakeLocked(c *cursor) {
 		c.queued = true
 		f.queue = append(f.queue, c)
 	}
+	f.signal()
+}
+
+func (f *Follower) signal() {
 	select {
 	case f.ready <- struct{}{}:
 	default:
 	}
 }
 
+// ended says that there is nothing more to come.
+func (f *Follower) endedLocked() bool { return f.left == 0 && (!f.whole || f.run.sealed) }
+
 // tellLocked wakes the followers of t's run.
 func (r *Run) tellLocked(t *task) {
 	for f := range r.followers {
-		if c := f.cursors[t]; c != nil {
+		c := f.cursors[t]
+		if c == nil && f.whole && r.batch != nil {
+			c = &cursor{t: t, n: t.n}
+			f.cursors[t] = c
+		}
+		if c != nil {
 			f.wakeLocked(c)
 		}
 	}
@@ -120,9 +133,9 @@ func (f *Follower) Next(ctx context.Context) (Event, error) {
 			c.queued = false
 			f.queue = f.queue[1:]
 		}
-		left := f.left
+		ended := f.endedLocked()
 		f.m.mu.Unlock()
-		if left == 0 {
+		if ended {
 			return Event{}, io.EOF
 		}
 		select {
@@ -176,6 +189,10 @@ func (f *Follower) stepLocked(c *cursor) (Event, bool) {
 	if t.state.Final() {
 		c.done = true
 		f.left--
+		if t.run.batch != nil {
+			delete(f.cursors, t)
+			t.run.batch.gaveLocked(t)
+		}
 		e.Type, e.Result = EventResult, t.result
 		return e, true
 	}
@@ -193,5 +210,8 @@ func (f *Follower) Close() {
 	delete(f.run.followers, f)
 	for t := range f.cursors {
 		f.m.takenLocked(t)
+		if t.run.batch != nil && t.state.Final() {
+			t.run.batch.gaveLocked(t)
+		}
 	}
 }

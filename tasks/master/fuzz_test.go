@@ -57,7 +57,7 @@ func (n *liar) Offer(_ *wire.Link, o *wire.Offer) {
 }
 func (n *liar) Grant(*wire.Link, wire.Key)                    {}
 func (n *liar) Window(*wire.Link, wire.Key, uint32)           {}
-func (n *liar) Ack(*wire.Link, wire.Key)                      {}
+func (n *liar) Ack(*wire.Link, []wire.Key)                    {}
 func (n *liar) Recall(*wire.Link, []wire.Key)                 {}
 func (n *liar) Cancel(*wire.Link, wire.Key, tasks.StopReason) {}
 func (n *liar) Reattach(*wire.Link, []wire.Held)              {}
@@ -192,7 +192,7 @@ func (s *session) step() {
 			s.claimed[k][n.id] = true
 			s.mu.Unlock()
 		}
-		l.SendResult(k, o)
+		sendResult(l, k, o)
 	case 7:
 		l.SendGivenBack(s.keys())
 	case 8:
@@ -297,11 +297,9 @@ func runSession(t *testing.T, b []byte) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		for _, w := range m.workers {
-			t.Errorf("worker %q is kept: %d attempts, %d slots in use, %d tasks wait", w.info.Name, len(w.attempts), w.inUse, w.queue.len())
+			t.Errorf("worker %q is kept: %d attempts, %d slots in use, %d tasks wait", w.info.Name, w.attempts.n, w.inUse, w.queue.len())
 		}
-		if m.open != 0 || len(m.classes) != 0 || len(m.waiting) != 0 {
-			t.Errorf("%d tasks are open, in %d classes, of which %d wait", m.open, len(m.classes), len(m.waiting))
-		}
+		m.checkBooksLocked(t)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for _, m := range s.mistakes {

@@ -15,7 +15,7 @@ import (
 func TestResultCountsOnlyFromWhoHadTheAttempt(t *testing.T) {
 	inBubble(t, 2, func(ctx context.Context, a *tasks.Attempt) tasks.Outcome { return stopped(ctx) }, func(t *testing.T, b *bench) {
 		say := func(l *wire.Link, id tasks.ID, n uint32) {
-			l.SendResult(wire.Key{Task: id, N: n}, &tasks.Outcome{Value: []byte("1")})
+			sendResult(l, wire.Key{Task: id, N: n}, &tasks.Outcome{Value: []byte("1")})
 			synctest.Wait()
 		}
 		run := b.submit(cmd("x", tasks.On("w1")))

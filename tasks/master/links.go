@@ -63,7 +63,7 @@ func (m *Master) announceLocked(run tasks.ID, ws []*worker) {
 			if w.link != nil {
 				continue
 			}
-			if len(w.attempts) > 0 {
+			if w.attempts.n > 0 {
 				m.reachLocked(w)
 			} else {
 				m.dispatchLocked(w) // what had gone first was cancelled
@@ -83,19 +83,19 @@ func (m *Master) unreachableLocked(w *worker, cause error) {
 	}
 	m.cfg.Logger.Printf("[WARN] tasks: worker not reached: worker=%s cause=%q", w.info.Name, cause)
 	spread := map[*class]bool{}
-	for _, t := range w.attempts {
+	for t := range w.attempts.each() {
 		if t.step == assigned {
 			m.againLocked(t)
 			if t.bound == nil {
-				spread[t.run.class] = true
+				spread[t.class] = true
 			}
 		}
 	}
 	for t := range w.queue.each() {
-		if t.reachUntil.IsZero() {
-			t.reachUntil = now.Add(m.cfg.ReachTimeout)
+		if t.more().reachUntil.IsZero() {
+			t.aside.reachUntil = now.Add(m.cfg.ReachTimeout)
 		}
-		if !w.listed || !now.Before(t.reachUntil) {
+		if !w.listed || !now.Before(t.aside.reachUntil) {
 			w.queue.drop(t)
 			m.failNeverLocked(t, tasks.NeverReached, fmt.Sprintf("worker %q: %v", w.info.Name, cause))
 		}
@@ -124,12 +124,13 @@ func (m *Master) Up(l *wire.Link) {
 		if w.boot != "" {
 			m.loseLocked(w, errors.New("its agent was started anew"))
 		}
-		w.boot, w.draining, w.load, w.run = l.Peer().Boot, false, wire.Load{}, 0
+		w.boot, w.draining, w.load = l.Peer().Boot, false, wire.Load{}
+		m.refitLocked(w)
 	}
 	w.link, w.unreached, w.holdUntil = l, time.Time{}, time.Time{}
 	var held []wire.Held
 	var fresh []*task
-	for _, t := range w.attempts {
+	for t := range w.attempts.each() {
 		if t.step == assigned {
 			fresh = append(fresh, t)
 			continue
@@ -142,13 +143,15 @@ func (m *Master) Up(l *wire.Link) {
 		held = append(held, h)
 	}
 	l.SendReattach(held)
-	for _, t := range w.attempts {
+	for t := range w.attempts.each() {
 		if t.step != assigned && t.stop != 0 {
 			l.SendCancel(t.key(), t.stop)
 		}
 	}
 	for _, t := range fresh {
-		t.reachUntil = time.Time{}
+		if t.aside != nil {
+			t.aside.reachUntil = time.Time{}
+		}
 		m.offerLocked(t)
 	}
 	m.dispatchLocked(w)
@@ -163,7 +166,8 @@ func (m *Master) Down(l *wire.Link, cause error) {
 		return
 	}
 	w.link = nil
-	if len(w.attempts) == 0 {
+	clear(m.hungry) // what was asked back from it does not come
+	if w.attempts.n == 0 {
 		if w.queue.len() > 0 {
 			m.reachLocked(w)
 		}
@@ -173,7 +177,7 @@ func (m *Master) Down(l *wire.Link, cause error) {
 	if w.dialling {
 		return
 	}
-	m.cfg.Logger.Printf("[INFO] tasks: link broke, dialling again: worker=%s attempts=%d cause=%q", w.info.Name, len(w.attempts), cause)
+	m.cfg.Logger.Printf("[INFO] tasks: link broke, dialling again: worker=%s attempts=%d cause=%q", w.info.Name, w.attempts.n, cause)
 	w.dialling = true
 	until := l.LastHeard().Add(m.cfg.Lease)
 	if soon := time.Now().Add(m.cfg.Lease / 3); soon.After(until) {
@@ -212,11 +216,11 @@ func (m *Master) redial(w *worker, until time.Time) {
 // loseLocked gives up every attempt that w may have started.
 func (m *Master) loseLocked(w *worker, cause error) {
 	spread := map[*class]bool{}
-	for _, t := range w.attempts {
+	for t := range w.attempts.each() {
 		if t.step != assigned && t.step != fetching {
 			m.lostLocked(t, cause)
 			if t.waits && t.bound == nil {
-				spread[t.run.class] = true
+				spread[t.class] = true
 			}
 		}
 	}
@@ -237,7 +241,7 @@ func (m *Master) Load(l *wire.Link, ld wire.Load) {
 	w.load = ld
 	if w.draining != ld.Draining {
 		w.draining = ld.Draining
-		w.version++
+		m.refitLocked(w)
 		m.dispatchLocked(w)
 	}
 }

@@ -90,8 +90,13 @@ type Master struct {
 	// mu guards the fields below and everything they lead to.
 	mu      sync.Mutex
 	workers map[string]*worker
-	classes map[string]*class
+	over    map[*worker]struct{} // those that were given more than they have slots
+	hungry  map[*worker]struct{} // those for which work was asked back, until some comes
+	classes map[classKey]*class
 	waiting []*class // those with a task in their queue, by priority
+	live    []*class // those with tasks
+	idles   []*class // those without that are kept, the oldest first
+	opened  uint64   // how often a worker got credit again, see openLocked
 	tasks   map[tasks.ID]*task
 	runs    map[tasks.ID]*Run
 	open    int // tasks that have not ended
@@ -127,7 +132,7 @@ func New(cfg Config) (*Master, error) {
 	}
 	m := &Master{
 		cfg: cfg, ids: ids,
-		workers: map[string]*worker{}, classes: map[string]*class{},
+		workers: map[string]*worker{}, over: map[*worker]struct{}{}, hungry: map[*worker]struct{}{}, classes: map[classKey]*class{},
 		tasks: map[tasks.ID]*task{}, runs: map[tasks.ID]*Run{},
 		changed: make(chan struct{}),
 	}

@@ -36,7 +36,7 @@ func (m *Master) Accept(l *wire.Link, k wire.Key, queued bool) {
 	if t.step < accepted {
 		t.step = accepted
 	}
-	if queued || !t.run.sub.Options.AtMostOnce() {
+	if queued || !t.class.options.AtMostOnce() {
 		return
 	}
 	if t.stop != 0 {
@@ -58,19 +58,19 @@ func (m *Master) Reject(l *wire.Link, k wire.Key, c tasks.Code, text string) {
 	if t == nil || t.step >= granted {
 		return
 	}
-	w := t.at
+	w, more := t.at, t.more()
 	m.stats.Rejected++
 	m.unstartLocked(t)
-	t.rejects++
+	more.rejects++
 	switch {
-	case c == tasks.Busy && t.rejects < maxRejects:
+	case c == tasks.Busy && more.rejects < maxRejects:
 		m.holdLocked(w, 200*time.Millisecond)
 	case c == tasks.Draining && t.bound == nil:
 		w.draining = true
-		w.version++
+		m.refitLocked(w)
 	default:
-		t.avoid = append(t.avoid, w)
-		if t.bound != nil || t.rejects >= maxRejects || !m.anyFitsLocked(t) {
+		more.avoid = append(more.avoid, w)
+		if t.bound != nil || more.rejects >= maxRejects || !m.anyFitsLocked(t) {
 			m.releaseLocked(t)
 			m.endLocked(t, tasks.StateFailed, &tasks.Outcome{Code: tasks.Refused, Text: fmt.Sprintf("refused by %q: %s", w.info.Name, text)})
 			m.dispatchLocked(w)
@@ -79,29 +79,20 @@ func (m *Master) Reject(l *wire.Link, k wire.Key, c tasks.Code, text string) {
 	}
 	m.againLocked(t)
 	if t.bound == nil && t.waits {
-		m.spreadLocked(t.run.class)
+		m.spreadLocked(t.class)
 	}
 	m.dispatchLocked(w)
 }
 
 // anyFitsLocked says whether some worker could take t, now or later.
 func (m *Master) anyFitsLocked(t *task) bool {
-	for _, w := range m.workers {
-		refused := false
-		for _, a := range t.avoid {
-			refused = refused || a == w
-		}
-		if ok, _ := t.run.class.fits(w); ok && !refused {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(m.matchingLocked(t.class), func(w *worker) bool { return !slices.Contains(t.aside.avoid, w) })
 }
 
 // unstartLocked takes back that the current attempt may have started.
 func (m *Master) unstartLocked(t *task) {
 	if t.step == offered || t.step == accepted {
-		if !t.run.sub.Options.AtMostOnce() && t.starts > 0 {
+		if !t.class.options.AtMostOnce() && t.starts > 0 {
 			t.starts--
 		}
 	}
@@ -118,7 +109,7 @@ func (m *Master) Started(l *wire.Link, k wire.Key) {
 
 func (m *Master) startedLocked(t *task) {
 	t.step = started
-	t.startedAt = time.Now()
+	t.startedAt = stampOf(time.Now())
 	m.stateLocked(t, tasks.StateRunning)
 }
 
@@ -149,7 +140,7 @@ func (m *Master) Result(l *wire.Link, k wire.Key, o *tasks.Outcome) {
 	switch {
 	case t == nil || t.state.Final() || k.N > t.n || t.step == fetching && t.n == k.N:
 		if t == nil || t.step != fetching {
-			l.SendAck(k)
+			l.SendAck(k, weigh(o))
 		}
 		return
 	case k.N != t.n || t.at == nil || t.at.info.ID != l.Peer().Node:
@@ -157,40 +148,48 @@ func (m *Master) Result(l *wire.Link, k wire.Key, o *tasks.Outcome) {
 		return
 	}
 	w := t.at
-	w.took(o)
-	o = own(o)
+	t.class.took(o)
 	for i := range o.Outputs {
 		if o.Outputs[i].Blob != "" {
-			m.fetchLocked(l, t, *o)
+			c := *o
+			own(&c)
+			m.fetchLocked(l, t, c)
 			return
 		}
 	}
 	m.finishLocked(t, o)
-	l.SendAck(k)
+	l.SendAck(k, weigh(o))
 	m.dispatchLocked(w)
 }
 
-// own copies an outcome whose bytes are the link's.
-func own(o *tasks.Outcome) *tasks.Outcome {
-	c := *o
-	c.Value = bytes.Clone(o.Value)
-	c.Outputs = slices.Clone(o.Outputs)
-	for i := range c.Outputs {
-		c.Outputs[i].Inline = bytes.Clone(c.Outputs[i].Inline)
+// weigh returns about how many bytes a worker keeps for an outcome.
+func weigh(o *tasks.Outcome) int {
+	n := 128 + len(o.Text) + len(o.Value)
+	for i := range o.Outputs {
+		n += 128 + len(o.Outputs[i].Inline)
 	}
-	return &c
+	return n
+}
+
+// own makes the bytes of an outcome, which are the link's, its own.
+func own(o *tasks.Outcome) {
+	o.Value = bytes.Clone(o.Value)
+	o.Outputs = slices.Clone(o.Outputs)
+	for i := range o.Outputs {
+		o.Outputs[i].Inline = bytes.Clone(o.Outputs[i].Inline)
+	}
 }
 
 // lateLocked handles the result of an attempt that was given up. If it tells how
 // the task ended it counts, since the newer attempt can only tell the same again.
 // It must come from whoever had the attempt: ids of tasks can be guessed.
 func (m *Master) lateLocked(l *wire.Link, t *task, k wire.Key, o *tasks.Outcome) {
-	l.SendAck(k)
-	if !slices.Contains(t.lost, lost{k.N, l.Peer().Node}) {
+	l.SendAck(k, weigh(o))
+	if t.aside == nil || !slices.Contains(t.aside.lost, lost{k.N, l.Peer().Node}) {
 		m.cfg.Logger.Printf("[DEBUG] tasks: result of an attempt that the node never had: task=%s attempt=%d node=%s", t.id, k.N, l.Peer().Node)
 		return
 	}
-	if o.Code != tasks.OK || t.run.sub.Options.AtMostOnce() || len(o.Outputs) > 0 || t.rec != nil || t.step == fetching || o.StdoutBytes+o.StderrBytes > 0 {
+	if o.Code != tasks.OK || t.class.options.AtMostOnce() || len(o.Outputs) > 0 || t.rec != nil || t.step == fetching || o.StdoutBytes+o.StderrBytes > 0 {
 		m.cfg.Logger.Printf("[INFO] tasks: late result dropped: task=%s attempt=%d current=%d", t.id, k.N, t.n)
 		return
 	}
@@ -199,26 +198,26 @@ func (m *Master) lateLocked(l *wire.Link, t *task, k wire.Key, o *tasks.Outcome)
 		w.link.SendCancel(t.key(), tasks.StopSuperfluous)
 	}
 	m.releaseLocked(t)
-	m.endLocked(t, tasks.StateDone, own(o))
+	m.endLocked(t, tasks.StateDone, o)
 	if w != nil {
 		m.dispatchLocked(w)
 	}
 }
 
-// finishLocked records the outcome of the current attempt, or tries again.
+// finishLocked records a copy of the outcome of the current attempt, or tries again.
 func (m *Master) finishLocked(t *task, o *tasks.Outcome) {
 	if t.starts == 0 {
 		t.starts = 1
 	}
-	if t.startedAt.IsZero() {
-		t.startedAt = o.Started
+	if t.startedAt == 0 {
+		t.startedAt = stampOf(o.Started)
 	}
-	again := o.Code != tasks.OK && o.Code != tasks.Cancelled && t.stop == 0 && int(t.retries) < t.run.sub.Options.Retry
+	again := o.Code != tasks.OK && o.Code != tasks.Cancelled && t.stop == 0 && int(t.retries) < t.class.options.Retry
 	if again {
 		t.retries++
 		m.againLocked(t)
 		if t.bound == nil {
-			m.spreadLocked(t.run.class)
+			m.spreadLocked(t.class)
 		} else {
 			m.dispatchLocked(t.bound)
 		}
@@ -239,7 +238,7 @@ func (m *Master) finishLocked(t *task, o *tasks.Outcome) {
 func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 	w := t.at
 	t.step = fetching
-	w.inUse -= t.slots() // its slots are free already
+	m.takeSlotsLocked(w, -t.slots()) // its slots are free already
 	k := t.key()
 	m.wg.Go(func() {
 		ctx, cancel := context.WithCancel(m.ctx)
@@ -250,12 +249,12 @@ func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 		if t.state.Final() || t.step != fetching || t.n != k.N {
 			return
 		}
-		w.inUse += t.slots() // what release takes off again
+		m.takeSlotsLocked(w, t.slots()) // what release takes off again
 		if err != nil {
 			if w.link == nil {
 				m.lostLocked(t, err)
 				if t.waits && t.bound == nil {
-					m.spreadLocked(t.run.class)
+					m.spreadLocked(t.class)
 				}
 				m.dispatchLocked(w)
 				return
@@ -264,7 +263,7 @@ func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 		}
 		m.finishLocked(t, &o)
 		if w.link != nil {
-			w.link.SendAck(k)
+			w.link.SendAck(k, wire.MaxFrameBytes)
 		}
 		m.dispatchLocked(w)
 	})
@@ -291,30 +290,6 @@ func (m *Master) fetch(ctx context.Context, node string, files []tasks.OutputFil
 	return nil
 }
 
-// GivenBack: these had not started, and will not.
-func (m *Master) GivenBack(l *wire.Link, ks []wire.Key) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, k := range ks {
-		t := m.currentLocked(l, k)
-		if t == nil || t.step >= granted {
-			continue
-		}
-		m.stats.Recalled++
-		m.unstartLocked(t)
-		m.againLocked(t)
-		if t.waits {
-			m.spreadLocked(t.run.class)
-		}
-	}
-	now := time.Now()
-	for _, w := range m.workers { // what was asked for may have started meanwhile; there may be more
-		if w.inUse < w.info.Slots {
-			m.recallLocked(w, now)
-		}
-	}
-}
-
 // State: how the worker's view of these attempts differs. Those that it does not
 // know have never arrived.
 func (m *Master) State(l *wire.Link, ss []wire.AttemptState) {
@@ -328,14 +303,14 @@ func (m *Master) State(l *wire.Link, ss []wire.AttemptState) {
 		if t.step >= granted {
 			m.lostLocked(t, errors.New("the worker does not know it any more"))
 			if t.waits && t.bound == nil {
-				m.spreadLocked(t.run.class)
+				m.spreadLocked(t.class)
 			}
 			continue
 		}
 		m.unstartLocked(t)
 		m.againLocked(t)
 		if t.waits && t.bound == nil {
-			m.spreadLocked(t.run.class)
+			m.spreadLocked(t.class)
 		}
 	}
 	if w := m.workers[l.Peer().Node]; w != nil {

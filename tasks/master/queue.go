@@ -1,6 +1,9 @@
 package master
 
-import "iter"
+import (
+	"bytes"
+	"iter"
+)
 
 // queue holds tasks that wait, larger priority first, then older first. Tasks
 // that have ended meanwhile stay in it until they come to the front.
@@ -39,7 +42,7 @@ func (q *queue) pushFront(t *task) {
 	q.insert(i, t)
 }
 
-func older(a, b *task) bool { return string(a.id[:]) < string(b.id[:]) }
+func older(a, b *task) bool { return bytes.Compare(a.id[:], b.id[:]) < 0 }
 
 func (q *queue) insert(i int, t *task) {
 	q.items = append(q.items, nil)

@@ -267,6 +267,7 @@ func TestWordsOnAttemptsOfOthersAreDropped(t *testing.T) {
 	}, func(t *testing.T, b *bench) {
 		running := b.submit(cmd("x", tasks.On("w1")))
 		waiting := b.submit(cmd("y", tasks.On("w1"), func(o *tasks.Options) { o.Slots = 2 }))
+		time.Sleep(10 * time.Millisecond) // of the bubble: workers tell of a start a little later
 		synctest.Wait()
 		id, queued := running.Tasks()[0].ID, waiting.Tasks()[0].ID
 		forged := &tasks.Outcome{Value: []byte(`"forged"`), Encoding: tasks.JSON, Started: time.Now(), Finished: time.Now()}
@@ -290,7 +291,7 @@ func TestWordsOnAttemptsOfOthersAreDropped(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := b.m.Stats()
-			l.SendResult(c.key, forged)
+			sendResult(l, c.key, forged)
 			l.SendOutput(c.key, wire.Stdout, []byte("forged"))
 			l.SendReject(c.key, tasks.Refused, "forged")
 			l.SendGivenBack([]wire.Key{c.key})

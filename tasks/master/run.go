@@ -1,6 +1,7 @@
 package master
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"slices"
@@ -8,62 +9,97 @@ import (
 	"github.com/scagent/scagent/tasks"
 )
 
-// Run is what one submission made: one task, or one for each of several workers.
+// Run is what one submission made: one task, or one for each of several workers,
+// or those that were added to a Batch.
 type Run struct {
-	m        *Master           // constant
-	id       tasks.ID          // constant
-	sub      *tasks.Submission // constant
-	spec     []byte            // constant: the task as it travels
-	class    *class            // constant
-	tasks    []*task           // constant
-	distinct bool              // constant: its tasks go to different workers
+	m       *Master  // constant
+	id      tasks.ID // constant
+	several bool     // constant: the target could have been several workers
+	batch   *Batch   // constant: of which it is the run, or nil
 
 	// guarded by Master.mu
-	used      map[*worker]*task   // distinct: who has which
-	recalled  map[tasks.ID]uint32 // attempts that were asked back
+	tasks     []*task           // constant; none of a batch
+	sealed    bool              // no more tasks come
+	count     int               // tasks that it has had
+	known     int               // of them, those that can still be asked for
+	used      map[*worker]*task // who has which, when its tasks go to different workers; else nil
 	followers map[*Follower]struct{}
-	ended     []*task       // in the order in which they ended
-	more      chan struct{} // closed, and made anew, when one ends; nil while nobody waits
+	results   []*tasks.Result // of those that have ended, in that order; a batch gives them away
+	ended     int             // tasks that have ended
+	more      chan struct{}   // closed, and made anew, when one ends; nil while nobody waits
 }
 
 // ID returns the id of the run.
 func (r *Run) ID() tasks.ID { return r.id }
 
 // Several reports whether the target could have been several workers.
-func (r *Run) Several() bool { return r.sub.Target.Several() }
+func (r *Run) Several() bool { return r.several }
 
-// Tasks returns what is known of each task of the run, in order of its index.
+// eachLocked returns the tasks that can still be asked for, in order.
+func (r *Run) eachLocked() []*task {
+	if r.batch == nil {
+		return r.tasks
+	}
+	var ts []*task
+	for _, t := range r.m.tasks {
+		if t.run == r {
+			ts = append(ts, t)
+		}
+	}
+	slices.SortFunc(ts, func(a, b *task) int { return cmp.Compare(a.index, b.index) })
+	return ts
+}
+
+// Tasks returns what is known of each task of the run, in order of its index. Of
+// a batch, those that have ended and were forgotten are missing.
 func (r *Run) Tasks() []tasks.Result {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
-	rs := make([]tasks.Result, len(r.tasks))
-	for i, t := range r.tasks {
+	ts := r.eachLocked()
+	rs := make([]tasks.Result, len(ts))
+	for i, t := range ts {
 		rs[i] = r.m.resultLocked(t)
 	}
 	return rs
 }
 
 // Results yields the result of each task as it ends. It stops early when ctx
-// ends, or the agent that submitted is closed.
+// ends, or the agent that submitted is closed. Of a batch, each result is
+// yielded once, to one caller.
 func (r *Run) Results(ctx context.Context) iter.Seq[tasks.Result] {
 	return func(yield func(tasks.Result) bool) {
-		for i := range r.tasks {
-			res, err := r.next(ctx, i)
-			if err != nil || !yield(*res) {
+		for i := 0; ; {
+			rs, err := r.next(ctx, i)
+			if err != nil || len(rs) == 0 {
 				return
 			}
+			for _, res := range rs {
+				if !yield(*res) {
+					return
+				}
+			}
+			i += len(rs)
 		}
 	}
 }
 
-// next waits for the i-th task to end.
-func (r *Run) next(ctx context.Context, i int) (*tasks.Result, error) {
+// next waits for results from the i-th on, in the order in which tasks end. It
+// returns none when there are no more to come. A batch gives them away, whatever
+// i is.
+func (r *Run) next(ctx context.Context, i int) ([]*tasks.Result, error) {
+	r.m.mu.Lock()
 	for {
-		r.m.mu.Lock()
-		if i < len(r.ended) {
-			res := r.ended[i].result
+		if r.batch != nil && len(r.results) > 0 {
+			rs := r.results
+			r.results = nil
+			r.batch.takenLocked(len(rs))
 			r.m.mu.Unlock()
-			return res, nil
+			return rs, nil
+		}
+		if i < len(r.results) || r.sealed && r.ended == r.count {
+			rs := r.results[min(i, len(r.results)):]
+			r.m.mu.Unlock()
+			return rs, nil
 		}
 		if r.more == nil {
 			r.more = make(chan struct{})
@@ -75,13 +111,14 @@ func (r *Run) next(ctx context.Context, i int) (*tasks.Result, error) {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
+		r.m.mu.Lock()
 	}
 }
 
 // Wait waits for all tasks and returns their results in order of their index.
 // The error is ctx's; a task that failed says so in its result.
 func (r *Run) Wait(ctx context.Context) ([]tasks.Result, error) {
-	if _, err := r.next(ctx, len(r.tasks)-1); err != nil {
+	if _, err := r.next(ctx, r.count-1); err != nil {
 		return nil, err
 	}
 	return r.Tasks(), nil
@@ -91,22 +128,24 @@ func (r *Run) Wait(ctx context.Context) ([]tasks.Result, error) {
 func (r *Run) Cancel(reason tasks.StopReason) {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
-	for _, t := range r.tasks {
-		r.m.cancelLocked(t, reason)
-	}
+	r.m.cancelAllLocked(r.eachLocked(), reason)
 }
 
+// endedLocked takes note that t, one of its tasks, has ended.
 func (r *Run) endedLocked(t *task) {
-	r.ended = append(r.ended, t)
+	r.ended++
+	if r.batch == nil || len(r.followers) == 0 {
+		r.results = append(r.results, t.result)
+	}
+	r.wakeLocked()
+	r.tellLocked(t)
+}
+
+// wakeLocked wakes those who wait in next.
+func (r *Run) wakeLocked() {
 	if r.more != nil {
 		close(r.more)
 		r.more = nil
-	}
-	r.tellLocked(t)
-	if len(r.ended) == len(r.tasks) {
-		for _, c := range contents(&r.sub.Task) {
-			r.m.cfg.Release(c)
-		}
 	}
 }
 
@@ -126,20 +165,20 @@ func contents(t *tasks.Task) []*tasks.Content {
 	return cs
 }
 
-// Call submits a task for one worker and waits for its result, which is not kept.
+// Call submits a task for one worker, as an ephemeral one, and waits for its result.
 // When ctx ends first the task is cancelled and the error is ctx's.
-func (m *Master) Call(ctx context.Context, s tasks.Submission) (tasks.Result, error) {
+func (m *Master) Call(ctx context.Context, s *tasks.Submission) (tasks.Result, error) {
 	s.Options.Ephemeral = true
-	r, err := m.Submit(ctx, s)
+	r, _, err := m.submit(ctx, s, false)
 	if err != nil {
 		return tasks.Result{}, err
 	}
-	res, err := r.next(ctx, 0)
+	rs, err := r.next(ctx, 0)
 	if err != nil {
 		r.Cancel(tasks.StopCancel)
 		return tasks.Result{}, err
 	}
-	return *res, nil
+	return *rs[0], nil
 }
 
 // Task returns what is known of a task; ErrUnknown if nothing is.
@@ -170,7 +209,7 @@ func (m *Master) List(after tasks.ID, states []tasks.State, limit int) []tasks.R
 	defer m.mu.Unlock()
 	var ts []*task
 	for _, t := range m.tasks {
-		if t.run.sub.Options.Ephemeral || string(t.id[:]) <= string(after[:]) || len(states) > 0 && !slices.Contains(states, t.state) {
+		if t.class.options.Ephemeral || string(t.id[:]) <= string(after[:]) || len(states) > 0 && !slices.Contains(states, t.state) {
 			continue
 		}
 		ts = append(ts, t)
@@ -196,21 +235,34 @@ func (m *Master) List(after tasks.ID, states []tasks.State, limit int) []tasks.R
 func (m *Master) Cancel(id tasks.ID, reason tasks.StopReason) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	ts := []*task{m.tasks[id]}
 	if r := m.runs[id]; r != nil {
-		ts = r.tasks
+		return m.cancelAllLocked(r.eachLocked(), reason), nil
 	}
-	if ts[0] == nil {
-		return 0, tasks.ErrUnknown
+	if t := m.tasks[id]; t != nil {
+		return m.cancelAllLocked([]*task{t}, reason), nil
 	}
+	return 0, tasks.ErrUnknown
+}
+
+// cancelAllLocked stops those of the tasks that have not ended, and says how many
+// these are.
+func (m *Master) cancelAllLocked(ts []*task, reason tasks.StopReason) int {
 	n := 0
+	freed := map[*worker]struct{}{}
 	for _, t := range ts {
-		if !t.state.Final() {
-			n++
-			m.cancelLocked(t, reason)
+		if t.state.Final() {
+			continue
 		}
+		n++
+		if w := t.at; w != nil {
+			freed[w] = struct{}{}
+		}
+		m.cancelLocked(t, reason)
 	}
-	return n, nil
+	for w := range freed { // what was assigned and had no link yet has given its slots back
+		m.dispatchLocked(w)
+	}
+	return n
 }
 
 // Follow attaches a follower to a run, or to one task.
@@ -218,10 +270,10 @@ func (m *Master) Follow(id tasks.ID) (*Follower, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if r := m.runs[id]; r != nil {
-		return m.followLocked(r, r.tasks), nil
+		return m.followLocked(r, r.eachLocked(), true), nil
 	}
 	if t := m.tasks[id]; t != nil {
-		return m.followLocked(t.run, []*task{t}), nil
+		return m.followLocked(t.run, []*task{t}, false), nil
 	}
 	return nil, tasks.ErrUnknown
 }
@@ -238,7 +290,7 @@ type keeper struct {
 const keptOverhead = 1 << 10
 
 func (k *keeper) addLocked(t *task) {
-	if t.run.sub.Options.Ephemeral {
+	if t.class.options.Ephemeral {
 		k.forgetLocked(t)
 		return
 	}
@@ -263,12 +315,9 @@ func (k *keeper) forgetLocked(t *task) {
 		}
 	}
 	delete(k.m.tasks, t.id)
-	for _, o := range t.run.tasks {
-		if k.m.tasks[o.id] != nil {
-			return
-		}
+	if t.run.known--; t.run.known == 0 && t.run.sealed {
+		delete(k.m.runs, t.run.id)
 	}
-	delete(k.m.runs, t.run.id)
 }
 
 func (t *task) weight() int64 {

@@ -83,6 +83,7 @@ type stress struct {
 	b    *bench
 	l    *ledger
 	r    *rand.Rand
+	subs []tasks.Submission // of runs
 	runs []*Run
 }
 
@@ -164,7 +165,7 @@ func (s *stress) submit() {
 			fmt.Sprint(len(s.runs)), strconv.Itoa(s.r.IntN(2) * s.r.IntN(1500)), strconv.Itoa(s.r.IntN(2) * s.r.IntN(300<<10)), strconv.Itoa(fails)}},
 			Target: target, Options: opt}
 		if r, err := s.b.m.Submit(s.b.t.Context(), sub); err == nil { // all workers may be away
-			s.runs = append(s.runs, r)
+			s.runs, s.subs = append(s.runs, r), append(s.subs, sub)
 		}
 	}
 }
@@ -174,11 +175,12 @@ func (s *stress) judge(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	for i, r := range s.runs {
+		sub := &s.subs[i]
 		rs, err := r.Wait(ctx)
 		if err != nil {
-			t.Fatalf("run %d (%+v, attempts %d) has not ended 10 minutes after all was well: %+v", i, r.sub.Target, r.sub.Options.Attempts, r.Tasks())
+			t.Fatalf("run %d (%+v, attempts %d) has not ended 10 minutes after all was well: %+v", i, sub.Target, sub.Options.Attempts, r.Tasks())
 		}
-		s.judgeRun(t, i, r, rs)
+		s.judgeRun(t, i, sub, rs)
 	}
 	time.Sleep(time.Minute) // of the bubble: superfluous attempts are stopped
 	synctest.Wait()
@@ -193,7 +195,7 @@ func (s *stress) judge(t *testing.T) {
 	s.judgeMaster(t)
 }
 
-func (s *stress) judgeRun(t *testing.T, i int, r *Run, rs []tasks.Result) {
+func (s *stress) judgeRun(t *testing.T, i int, sub *tasks.Submission, rs []tasks.Result) {
 	s.l.mu.Lock()
 	defer s.l.mu.Unlock()
 	name := fmt.Sprint(i)
@@ -201,16 +203,16 @@ func (s *stress) judgeRun(t *testing.T, i int, r *Run, rs []tasks.Result) {
 	for _, res := range rs {
 		if res.State == tasks.StateDone {
 			done++
-			if want := r.sub.Task.Argv[2]; fmt.Sprint(res.StdoutBytes) != want || len(res.Stdout) != int(res.StdoutBytes) {
+			if want := sub.Task.Argv[2]; fmt.Sprint(res.StdoutBytes) != want || len(res.Stdout) != int(res.StdoutBytes) {
 				t.Errorf("run %d: wrote %d bytes and %d are kept, want %s", i, res.StdoutBytes, len(res.Stdout), want)
 			}
 		}
-		allowed += 1 + r.sub.Options.Retry
+		allowed += 1 + sub.Options.Retry
 	}
 	if s.l.ends[name] < done {
 		t.Errorf("run %d: %d tasks are done, %d ran to their end", i, done, s.l.ends[name])
 	}
-	if r.sub.Options.AtMostOnce() && s.l.starts[name] > allowed {
+	if sub.Options.AtMostOnce() && s.l.starts[name] > allowed {
 		t.Errorf("run %d: %d tasks of at most one attempt were started %d times: %+v", i, len(rs), s.l.starts[name], rs)
 	}
 }
@@ -220,12 +222,34 @@ func (s *stress) judgeMaster(t *testing.T) {
 	m := s.b.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.open != 0 || len(m.classes) != 0 || len(m.waiting) != 0 {
-		t.Errorf("%d tasks are open, %d classes are there, %d wait; want none", m.open, len(m.classes), len(m.waiting))
+	m.checkBooksLocked(t)
+}
+
+// checkBooksLocked checks what is left when no task is open.
+func (m *Master) checkBooksLocked(t *testing.T) {
+	t.Helper()
+	if m.open != 0 || len(m.waiting) != 0 || len(m.over) != 0 || len(m.hungry) != 0 {
+		t.Errorf("%d tasks are open, %d classes wait, %d workers have too much, %d too little; want none", m.open, len(m.waiting), len(m.over), len(m.hungry))
+	}
+	if len(m.classes) != len(m.idles) || len(m.idles) > maxIdleClasses {
+		t.Errorf("%d classes are kept, %d of them without tasks; want all, and at most %d", len(m.classes), len(m.idles), maxIdleClasses)
+	}
+	for _, c := range m.classes {
+		if c.tasks != 0 || c.queue.len() != 0 {
+			t.Errorf("class %+v has %d tasks, %d queued; want none", c.key, c.tasks, c.queue.len())
+		}
+		for w, f := range c.fits {
+			if m.workers[w.id] != w || f.at >= 0 && c.ready[f.at] != w {
+				t.Errorf("class %+v has worker %q, which is gone or stands in the wrong place", c.key, w.id)
+			}
+			if w.usable() && w.open && f.at < 0 && c.opened == m.opened {
+				t.Errorf("worker %q has room and is not ready for class %+v", w.id, c.key)
+			}
+		}
 	}
 	for _, w := range m.workers {
-		if w.inUse != 0 || len(w.attempts) != 0 || w.queue.len() != 0 {
-			t.Errorf("worker %s has %d slots in use, %d attempts, %d queued; want none", w.info.Name, w.inUse, len(w.attempts), w.queue.len())
+		if w.inUse != 0 || w.attempts != (attempts{}) || w.queue.len() != 0 {
+			t.Errorf("worker %q has %d slots in use, %d attempts of %d bytes, %d queued; want none", w.info.Name, w.inUse, w.attempts.n, w.attempts.bytes, w.queue.len())
 		}
 	}
 }

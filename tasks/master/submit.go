@@ -16,44 +16,67 @@ import (
 // waits for them as the options say, and then fails with ErrNoMatch and the
 // reason; nothing was queued then. ctx bounds the wait alone.
 func (m *Master) Submit(ctx context.Context, s tasks.Submission) (*Run, error) {
-	r, _, err := m.submit(ctx, s, false)
+	r, _, err := m.submit(ctx, &s, false)
 	return r, err
 }
 
 // SubmitFollowed is Submit with a follower attached before anything starts.
 func (m *Master) SubmitFollowed(ctx context.Context, s tasks.Submission) (*Run, *Follower, error) {
-	return m.submit(ctx, s, true)
+	return m.submit(ctx, &s, true)
 }
 
-func (m *Master) submit(ctx context.Context, s tasks.Submission, follow bool) (*Run, *Follower, error) {
+func (m *Master) submit(ctx context.Context, s *tasks.Submission, follow bool) (*Run, *Follower, error) {
 	if err := s.Validate(); err != nil {
 		return nil, nil, err
 	}
-	d, err := newDemands(&s)
+	spec, err := specOf(&s.Task)
 	if err != nil {
 		return nil, nil, err
 	}
-	spec := wire.AppendTask(nil, &s.Task)
-	if len(spec) > tasks.MaxSpecBytes {
-		return nil, nil, fmt.Errorf("%w: it takes %d bytes with everything it carries, at most %d; send large contents as blobs",
-			tasks.ErrBadTask, len(spec), tasks.MaxSpecBytes)
+	id, own := m.ids.Next(), tasks.ID{}
+	if s.Target.N > 1 {
+		own = id
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	sel, err := m.awaitLocked(ctx, &s, &d)
+	c, err := m.classLocked(classOf(s, nil, own), s, nil)
 	if err != nil {
 		return nil, nil, err
 	}
-	if m.open+sel.count > m.cfg.MaxQueued {
-		return nil, nil, fmt.Errorf("%w: %d have not ended; wait for some", tasks.ErrFull, m.open)
+	m.enterClassLocked(c) // so that it stays while the lock is given up
+	defer m.leaveClassLocked(c)
+	sel, err := m.awaitLocked(ctx, s, c)
+	if err != nil {
+		return nil, nil, err
 	}
-	r := m.runLocked(&s, d, spec, sel)
+	if err := m.fullLocked(sel.count); err != nil {
+		return nil, nil, err
+	}
+	r := m.runLocked(s, id, c, spec, sel)
 	var f *Follower
 	if follow {
-		f = m.followLocked(r, r.tasks)
+		f = m.followLocked(r, r.tasks, true)
 	}
-	m.startLocked(r, sel)
+	m.startLocked(r, c, sel)
 	return r, f, nil
+}
+
+// specOf returns the task as it travels.
+func specOf(t *tasks.Task) ([]byte, error) {
+	spec := wire.AppendTask(nil, t)
+	if len(spec) > tasks.MaxSpecBytes {
+		return nil, fmt.Errorf("%w: it takes %d bytes with everything it carries, at most %d; send large contents as blobs",
+			tasks.ErrBadTask, len(spec), tasks.MaxSpecBytes)
+	}
+	return spec, nil
+}
+
+// fullLocked says that n more tasks would be too many.
+func (m *Master) fullLocked(n int) error {
+	if m.open+n > m.cfg.MaxQueued {
+		return fmt.Errorf("%w: %d have not ended; wait for some", tasks.ErrFull, m.open)
+	}
+	return nil
 }
 
 // selection is whom a submission goes to: certain workers, or count of whichever
@@ -65,13 +88,19 @@ type selection struct {
 
 // awaitLocked resolves the target, waiting for workers if need be. The lock is
 // given up while it waits.
-func (m *Master) awaitLocked(ctx context.Context, s *tasks.Submission, d *demands) (selection, error) {
-	start := time.Now()
+func (m *Master) awaitLocked(ctx context.Context, s *tasks.Submission, c *class) (selection, error) {
+	var start time.Time
 	for {
 		if m.closed {
 			return selection{}, ErrClosed
 		}
-		sel, vague, err := m.resolveLocked(s, d)
+		if s.Target.One() && s.Options.Expect <= 1 && len(c.fits) > 0 {
+			return selection{count: 1}, nil
+		}
+		sel, vague, err := m.resolveLocked(s, c)
+		if start.IsZero() {
+			start = time.Now()
+		}
 		since := time.Since(start)
 		if err == nil && (!vague || since >= m.cfg.DocumentWait) {
 			return sel, nil
@@ -101,19 +130,18 @@ func (m *Master) awaitLocked(ctx context.Context, s *tasks.Submission, d *demand
 
 // resolveLocked works out whom a target means now. vague says that documents
 // which could change that have not arrived yet.
-func (m *Master) resolveLocked(s *tasks.Submission, d *demands) (sel selection, vague bool, err error) {
-	if len(s.Target.On) > 0 {
+func (m *Master) resolveLocked(s *tasks.Submission, c *class) (sel selection, vague bool, err error) {
+	d := &c.demands
+	if len(s.Target.On) > 0 && len(d.only) == 0 {
 		sel.bound, err = m.namedLocked(s, d)
 		sel.count = len(sel.bound)
 		return sel, false, err
 	}
-	var match []*worker
-	probe := class{slots: s.Options.Slots, demands: *d, verdicts: nil}
+	match := m.matchingLocked(c)
 	for _, w := range m.workers {
-		if ok, _ := probe.work(w); ok {
-			match = append(match, w)
-		} else if w.listed && !w.info.Known && w.info.Available {
+		if w.listed && !w.info.Known && w.info.Available && !slices.Contains(match, w) {
 			vague = true
+			break
 		}
 	}
 	want := max(1, s.Options.Expect)
@@ -202,48 +230,62 @@ func (m *Master) namesLocked() string {
 }
 
 // runLocked makes the run and its tasks.
-func (m *Master) runLocked(s *tasks.Submission, d demands, spec []byte, sel selection) *Run {
-	r := &Run{m: m, id: m.ids.Next(), sub: s, spec: spec, distinct: s.Target.N > 1}
-	own := ""
-	if r.distinct {
+func (m *Master) runLocked(s *tasks.Submission, id tasks.ID, c *class, spec []byte, sel selection) *Run {
+	r := &Run{m: m, id: id, several: s.Target.Several(), sealed: true}
+	if s.Target.N > 1 {
 		r.used = map[*worker]*task{}
-		own = r.id.String()
 	}
-	r.class = m.classLocked(s, d, own)
-	r.class.tasks += sel.count
-	now := time.Now()
 	batch := make([]task, sel.count)
 	r.tasks = make([]*task, sel.count)
 	for i := range batch {
 		t := &batch[i]
-		*t = task{id: m.ids.Next(), run: r, index: uint32(i), state: tasks.StateQueued, queuedAt: now}
 		if sel.bound != nil {
 			t.bound = sel.bound[i]
 		}
 		r.tasks[i] = t
-		m.tasks[t.id] = t
+		m.addLocked(r, c, t, spec)
+	}
+	if cs := contents(&s.Task); len(cs) > 0 {
+		for _, t := range r.tasks {
+			m.keepLocked(t, cs)
+		}
 	}
 	if !s.Options.Ephemeral {
 		m.runs[r.id] = r
 	}
-	m.open += sel.count
-	m.stats.Submitted += uint64(sel.count)
-	for _, c := range contents(&s.Task) {
-		m.cfg.Hold(c)
-	}
 	return r
 }
 
+// addLocked makes t, which may be bound, the next task of r.
+func (m *Master) addLocked(r *Run, c *class, t *task, spec []byte) {
+	t.id, t.run, t.class, t.spec = m.ids.Next(), r, c, spec
+	t.index, t.state, t.queuedAt = uint32(r.count), tasks.StateQueued, stampOf(time.Now())
+	r.count++
+	r.known++
+	for f := range r.followers {
+		f.left++
+	}
+	m.enterClassLocked(c)
+	m.tasks[t.id] = t
+	m.open++
+	m.stats.Submitted++
+}
+
+// keepLocked holds the contents that t names until it has ended.
+func (m *Master) keepLocked(t *task, cs []*tasks.Content) {
+	t.more().contents = cs
+	for _, c := range cs {
+		m.cfg.Hold(c)
+	}
+}
+
 // startLocked queues the tasks of a new run and gives out what can be.
-func (m *Master) startLocked(r *Run, sel selection) {
+func (m *Master) startLocked(r *Run, c *class, sel selection) {
 	for _, t := range r.tasks {
-		if !r.sub.Options.Ephemeral {
-			m.cfg.Changed(m.resultLocked(t))
-		}
-		m.enqueueLocked(t, false)
+		m.queueLocked(t)
 	}
 	if sel.bound == nil {
-		m.spreadLocked(r.class)
+		m.spreadLocked(c)
 		return
 	}
 	if len(sel.bound) > 1 {
@@ -262,6 +304,14 @@ func (m *Master) startLocked(r *Run, sel selection) {
 	}
 }
 
+// queueLocked queues a new task.
+func (m *Master) queueLocked(t *task) {
+	if !t.class.options.Ephemeral {
+		m.cfg.Changed(m.resultLocked(t))
+	}
+	m.enqueueLocked(t, false)
+}
+
 // Choice is a worker in a dry run.
 type Choice struct {
 	Worker tasks.Worker
@@ -275,13 +325,16 @@ func (m *Master) DryRun(ctx context.Context, s tasks.Submission) ([]Choice, erro
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	d, err := newDemands(&s)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := m.classLocked(classOf(&s, nil, tasks.ID{}), &s, nil)
 	if err != nil {
 		return nil, err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	sel, err := m.awaitLocked(ctx, &s, &d)
+	m.enterClassLocked(c)
+	defer m.leaveClassLocked(c)
+	d := &c.demands
+	sel, err := m.awaitLocked(ctx, &s, c)
 	var all []*worker
 	for _, w := range m.workers {
 		if w.listed {
@@ -291,24 +344,23 @@ func (m *Master) DryRun(ctx context.Context, s tasks.Submission) ([]Choice, erro
 	sortWorkers(all)
 	cs := make([]Choice, len(all))
 	for i, w := range all {
-		c := Choice{Worker: w.info, Why: "matches"}
+		choice := Choice{Worker: w.info, Why: "matches"}
 		switch why := d.lacks(w); {
 		case len(s.Target.On) > 0 && !slices.Contains(s.Target.On, w.info.Name) && !slices.Contains(s.Target.On, w.info.ID):
-			c.Why = "not named"
+			choice.Why = "not named"
 		case why != "":
-			c.Why = why
+			choice.Why = why
 		case s.Options.Slots > w.info.Slots:
-			c.Why = fmt.Sprintf("with %d slots, the task takes %d", w.info.Slots, s.Options.Slots)
+			choice.Why = fmt.Sprintf("with %d slots, the task takes %d", w.info.Slots, s.Options.Slots)
 		default:
-			c.Takes = true
+			choice.Takes = true
 			if d.where != nil {
 				w.node.Free = w.free()
-				c.Why = d.where.Why(&w.node)
-				probe := class{slots: s.Options.Slots, demands: d}
-				c.Takes, _ = probe.work(w)
+				choice.Why = d.where.Why(&w.node)
+				choice.Takes, _ = c.work(w)
 			}
 		}
-		cs[i] = c
+		cs[i] = choice
 	}
 	if err == nil && sel.bound == nil {
 		for i := range cs {

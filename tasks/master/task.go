@@ -21,31 +21,69 @@ const (
 	fetching // it ran; files that it made are on their way here
 )
 
-// task is one task of a run. Guarded by Master.mu.
+// task is one task of a run. Guarded by Master.mu. There may be millions, so what
+// few of them have is in aside.
 type task struct {
 	id    tasks.ID
 	run   *Run
+	class *class
+	spec  []byte // the task as it travels
+	state tasks.State
+
 	index uint32
 	n     uint32 // number of the newest attempt
 	// starts is how many attempts have, or may have, started.
-	starts  uint16
-	retries uint16 // how often it was run again because it failed
-	rejects uint16
-	step    step
-	waits   bool // it is in a queue
-	stop    tasks.StopReason
-	state   tasks.State
+	starts   uint16
+	retries  uint16 // how often it was run again because it failed
+	step     step
+	stop     tasks.StopReason
+	waits    bool // it is in a queue
+	recalled bool // it was asked back once
+	taken    bool // in a batch: a follower has given its result
 
-	bound *worker   // the only worker it is for, or nil
-	at    *worker   // who has the current attempt
-	avoid []*worker // those that would not take it
-	lost  []lost    // attempts that were given up, and may be heard of still
+	bound      *worker // the only worker it is for, or nil
+	at         *worker // who has the current attempt
+	prev, next *task   // among the attempts of at
 
-	rec        *record // what it wrote; nil if nothing
-	queuedAt   time.Time
-	startedAt  time.Time
+	queuedAt  stamp
+	startedAt stamp
+	rec       *record // what it wrote; nil if nothing
+	result    *tasks.Result
+	aside     *aside // nil if there is nothing in it
+}
+
+// aside is what few tasks have.
+type aside struct {
+	contents   []*tasks.Content // held until it has ended
+	avoid      []*worker        // those that would not take it
+	rejects    int
+	lost       []lost    // attempts that were given up, and may be heard of still
 	reachUntil time.Time // bound: when it is given up as never reached
-	result     *tasks.Result
+}
+
+// more returns t.aside, which it makes if there is none.
+func (t *task) more() *aside {
+	if t.aside == nil {
+		t.aside = &aside{}
+	}
+	return t.aside
+}
+
+// stamp is a time as Unix nanoseconds, 0 for none.
+type stamp int64
+
+func stampOf(t time.Time) stamp {
+	if t.IsZero() {
+		return 0
+	}
+	return stamp(t.UnixNano())
+}
+
+func (s stamp) time() time.Time {
+	if s == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(s))
 }
 
 // lost is an attempt whose worker was given up.
@@ -54,14 +92,14 @@ type lost struct {
 	node string // id of the worker
 }
 
-func (t *task) priority() int { return t.run.sub.Options.Priority }
-func (t *task) slots() int    { return t.run.sub.Options.Slots }
+func (t *task) priority() int { return t.class.options.Priority }
+func (t *task) slots() int    { return t.class.options.Slots }
 func (t *task) key() wire.Key { return wire.Key{Task: t.id, N: t.n} }
 func (t *task) queue() *queue {
 	if t.bound != nil {
 		return &t.bound.queue
 	}
-	return &t.run.class.queue
+	return &t.class.queue
 }
 
 // enqueueLocked puts t, which has no attempt, where it waits for a worker.
@@ -73,7 +111,7 @@ func (m *Master) enqueueLocked(t *task, front bool) {
 		q.push(t)
 	}
 	if t.bound == nil {
-		m.waitLocked(t.run.class)
+		m.waitLocked(t.class)
 	}
 }
 
@@ -84,8 +122,9 @@ func (m *Master) releaseLocked(t *task) {
 		return
 	}
 	t.at, t.step = nil, none
-	w.inUse -= t.slots()
-	delete(w.attempts, t.id)
+	w.attempts.remove(t)
+	m.takeSlotsLocked(w, -t.slots())
+	m.openLocked(w)
 }
 
 // againLocked queues t for another attempt.
@@ -104,9 +143,8 @@ func (m *Master) stateLocked(t *task, s tasks.State) {
 		return
 	}
 	t.state = s
-	if !t.run.sub.Options.Ephemeral {
-		r := m.resultLocked(t)
-		m.cfg.Changed(r)
+	if !t.class.options.Ephemeral {
+		m.cfg.Changed(m.resultLocked(t))
 	}
 	if s == tasks.StateRunning {
 		t.run.tellLocked(t)
@@ -118,11 +156,11 @@ func (m *Master) resultLocked(t *task) tasks.Result {
 	if t.result != nil {
 		return *t.result
 	}
-	r := tasks.Result{ID: t.id, Run: t.run.id, Index: int(t.index), Kind: t.run.sub.Task.Kind, State: t.state, QueuedAt: t.queuedAt}
+	r := tasks.Result{ID: t.id, Run: t.run.id, Index: int(t.index), Kind: t.class.key.kind, State: t.state, QueuedAt: t.queuedAt.time()}
 	if t.starts > 0 {
 		r.Attempt = t.n
 	}
-	r.Started = t.startedAt
+	r.Started = t.startedAt.time()
 	if w := t.at; w != nil {
 		r.Worker, r.WorkerID = w.info.Name, w.info.ID
 	} else if t.bound != nil {
@@ -131,12 +169,14 @@ func (m *Master) resultLocked(t *task) tasks.Result {
 	return r
 }
 
-// endLocked gives t its final state. It must not have one yet.
+// endLocked gives t its final state, with a copy of o. It must not have one yet.
 func (m *Master) endLocked(t *task, s tasks.State, o *tasks.Outcome) {
-	r := m.resultLocked(t)
+	r := new(tasks.Result)
+	*r = m.resultLocked(t)
 	r.State, r.Outcome, r.FinishedAt = s, *o, time.Now()
+	own(&r.Outcome)
 	if r.Started.IsZero() {
-		r.Started = t.startedAt
+		r.Started = t.startedAt.time()
 	}
 	if t.rec != nil {
 		r.Stdout, r.StdoutCut = t.rec.copies[wire.Stdout].bytes()
@@ -150,8 +190,9 @@ func (m *Master) endLocked(t *task, s tasks.State, o *tasks.Outcome) {
 			m.forgetWorkerLocked(w) // t may have been the last that it was kept for
 		}
 	}
-	t.result = &r
+	t.result = r
 	t.state = s
+	t.spec = nil
 	m.open--
 	switch s {
 	case tasks.StateDone:
@@ -163,10 +204,15 @@ func (m *Master) endLocked(t *task, s tasks.State, o *tasks.Outcome) {
 	case tasks.StateLost:
 		m.stats.Lost++
 	}
-	if !t.run.sub.Options.Ephemeral {
-		m.cfg.Changed(r)
+	if !t.class.options.Ephemeral {
+		m.cfg.Changed(*r)
 	}
-	m.leaveClassLocked(t.run.class)
+	m.leaveClassLocked(t.class)
+	if t.aside != nil {
+		for _, c := range t.aside.contents {
+			m.cfg.Release(c)
+		}
+	}
 	t.run.endedLocked(t)
 	m.kept.addLocked(t)
 }
@@ -188,7 +234,7 @@ func (m *Master) failNeverLocked(t *task, c tasks.Code, text string) {
 func (m *Master) lostLocked(t *task, cause error) {
 	w, at := t.at, t.step
 	m.stats.LostAttempts++
-	opt := &t.run.sub.Options
+	opt := &t.class.options
 	if opt.AtMostOnce() && at < granted {
 		m.againLocked(t) // without a grant it cannot have started
 		return
@@ -208,9 +254,9 @@ func (m *Master) lostLocked(t *task, cause error) {
 		m.endLocked(t, tasks.StateLost, &tasks.Outcome{Code: tasks.Lost, Text: text})
 	default:
 		if t.bound != nil {
-			t.reachUntil = time.Now().Add(m.cfg.ReachTimeout)
+			t.more().reachUntil = time.Now().Add(m.cfg.ReachTimeout)
 		}
-		t.lost = append(t.lost, lost{t.n, w.info.ID})
+		t.more().lost = append(t.more().lost, lost{t.n, w.info.ID})
 		m.againLocked(t)
 	}
 }

@@ -3,6 +3,7 @@ package master
 import (
 	"bytes"
 	"encoding/json"
+	"iter"
 	"time"
 
 	"github.com/scagent/scagent/tasks"
@@ -13,54 +14,59 @@ import (
 // worker is what the Master holds of one. It is guarded by Master.mu, but for its
 // id.
 type worker struct {
-	id      string // constant
-	info    tasks.Worker
-	node    query.Node // info as queries see it
-	version uint64     // grows when info changes: what classes know of it is stale
-	listed  bool       // a member that may get tasks; false once it left or failed
+	id     string // constant
+	info   tasks.Worker
+	node   query.Node // info as queries see it
+	listed bool       // a member that may get tasks; false once it left or failed
 
-	link     *wire.Link         // nil while there is none
-	boot     string             // of the start that link, or the last one, led to
-	dialling bool               // a goroutine tries to reach it
-	attempts map[tasks.ID]*task // assigned or sent, and not ended
-	queue    queue              // tasks for this worker and no other
-	inUse    int                // slots that attempts have
-	load     wire.Load          // as it last said
+	link     *wire.Link // nil while there is none
+	boot     string     // of the start that link, or the last one, led to
+	dialling bool       // a goroutine tries to reach it
+	attempts attempts   // assigned or sent, and not ended
+	queue    queue      // tasks for this worker and no other
+	inUse    int        // slots that attempts have
+	load     wire.Load  // as it last said
 	draining bool
-	run      time.Duration // typical time that a task takes, exponentially weighted
+
+	open     bool  // in class.ready of every class that it fits
+	reserved *task // the one that free slots are kept for, see reserveLocked
 
 	unreached time.Time // since when it could not be reached; zero when it can
 	holdUntil time.Time // gets nothing before
 	timer     *time.Timer
 }
 
-// prefetch bounds the attempts beyond its slots that a worker is given.
-const maxPrefetch = 4096
+const (
+	// maxPrefetch bounds the attempts beyond its slots that a worker is given.
+	maxPrefetch = 4096
+	// maxOffered is how many bytes of specs end a worker's credit; a link closes
+	// when 64 MiB wait in it.
+	maxOffered = 16 << 20
+)
 
-// credit is how many slots' worth of attempts w may be given now.
-func (w *worker) credit() int {
-	return w.info.Slots + w.prefetch() - w.inUse
-}
-
-// creditFor is credit for one more attempt of t. At-most-once tasks are not
-// prefetched: each waits for a grant.
-func (w *worker) creditFor(t *task) int {
-	if t.run.sub.Options.AtMostOnce() {
-		return w.info.Slots - w.inUse
+// creditFor is for how many slots' worth of attempts of c w has credit now.
+// At-most-once tasks are not prefetched: each waits for a grant.
+func (w *worker) creditFor(c *class) int {
+	n := w.info.Slots - w.inUse
+	if w.attempts.bytes > maxOffered {
+		return min(n, 0)
 	}
-	return w.credit()
+	if !c.options.AtMostOnce() {
+		n += w.prefetch(c)
+	}
+	return n
 }
 
 // prefetch is how many more slots' worth of attempts than it has slots w is
 // given, so that it never waits for the next: as many as end during a round
 // trip, and none of long tasks, which stay free to go elsewhere.
-func (w *worker) prefetch() int {
-	if w.run == 0 || w.link == nil {
+func (w *worker) prefetch(c *class) int {
+	if c.run == 0 || w.link == nil {
 		return 0
 	}
 	trip := w.link.RTT() + 500*time.Microsecond
-	n := int64(w.info.Slots) * int64(2*trip) / int64(max(w.run, time.Microsecond))
-	if n < int64(w.info.Slots)/8+1 && w.run > 20*trip {
+	n := int64(w.info.Slots) * int64(2*trip) / int64(max(c.run, time.Microsecond))
+	if n < int64(w.info.Slots)/8+1 && c.run > 20*trip {
 		return 0
 	}
 	return int(min(n, maxPrefetch))
@@ -73,8 +79,56 @@ func (w *worker) loaded() float64 {
 }
 
 // usable says that w may be given tasks of others' choosing.
-func (w *worker) usable(now time.Time) bool {
-	return w.listed && !w.draining && !now.Before(w.holdUntil)
+func (w *worker) usable() bool { return w.listed && !w.draining && !w.held() }
+
+func (w *worker) held() bool { return !w.holdUntil.IsZero() && time.Now().Before(w.holdUntil) }
+
+// attempts are the tasks that a worker has, in the order in which it got them.
+type attempts struct {
+	first, last *task
+	n           int
+	bytes       int // of their specs
+}
+
+func (a *attempts) add(t *task) {
+	t.prev, t.next = a.last, nil
+	if a.last != nil {
+		a.last.next = t
+	} else {
+		a.first = t
+	}
+	a.last = t
+	a.n++
+	a.bytes += len(t.spec)
+}
+
+func (a *attempts) remove(t *task) {
+	if t.prev != nil {
+		t.prev.next = t.next
+	} else {
+		a.first = t.next
+	}
+	if t.next != nil {
+		t.next.prev = t.prev
+	} else {
+		a.last = t.prev
+	}
+	t.prev, t.next = nil, nil
+	a.n--
+	a.bytes -= len(t.spec)
+}
+
+// each ranges over the tasks; the one ranged over may be removed.
+func (a *attempts) each() iter.Seq[*task] {
+	return func(yield func(*task) bool) {
+		for t := a.first; t != nil; {
+			next := t.next
+			if !yield(t) {
+				return
+			}
+			t = next
+		}
+	}
 }
 
 // Update tells the Master of a worker, new or changed.
@@ -95,10 +149,17 @@ func (m *Master) Update(info tasks.Worker) {
 	if same { // only its load
 		return
 	}
-	w.version++
 	w.node = query.Node{Name: info.Name, Role: info.Roles, Slots: info.Slots, Known: info.Known, Data: decode(info.Data), Facts: decode(info.Facts)}
+	m.refitLocked(w)
 	m.notifyLocked()
 	m.dispatchLocked(w)
+}
+
+// refitLocked works out which classes w fits, after it has changed.
+func (m *Master) refitLocked(w *worker) {
+	for _, c := range m.classes {
+		c.refit(w)
+	}
 }
 
 // Remove tells the Master that a worker is no longer a member in good standing.
@@ -111,7 +172,7 @@ func (m *Master) Remove(node string) {
 		return
 	}
 	w.listed = false
-	w.version++
+	m.refitLocked(w)
 	m.notifyLocked()
 	if w.link == nil && !w.dialling {
 		m.unreachableLocked(w, errGone)
@@ -122,7 +183,7 @@ func (m *Master) Remove(node string) {
 func (m *Master) workerLocked(node string) *worker {
 	w := m.workers[node]
 	if w == nil {
-		w = &worker{id: node, info: tasks.Worker{ID: node}, attempts: map[tasks.ID]*task{}}
+		w = &worker{id: node, info: tasks.Worker{ID: node}}
 		w.timer = time.AfterFunc(time.Hour, func() { m.retry(w) })
 		w.timer.Stop()
 		m.workers[node] = w
@@ -132,7 +193,7 @@ func (m *Master) workerLocked(node string) *worker {
 
 // forgetWorkerLocked drops a worker of which nothing is left.
 func (m *Master) forgetWorkerLocked(w *worker) {
-	if !w.listed && w.link == nil && !w.dialling && len(w.attempts) == 0 && w.queue.len() == 0 {
+	if !w.listed && w.link == nil && !w.dialling && w.attempts.n == 0 && w.queue.len() == 0 {
 		w.timer.Stop()
 		delete(m.workers, w.info.ID)
 	}

@@ -22,7 +22,7 @@ type echoWorker struct {
 
 func (w *echoWorker) Offer(l *Link, o *Offer) {
 	w.outcome.Value = o.Spec
-	l.SendResult(o.Key, &w.outcome)
+	sendResult(l, o.Key, &w.outcome)
 }
 
 // countMaster gives a token for each result.
@@ -146,7 +146,7 @@ func BenchmarkOutput(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	w.SendResult(Key{}, &tasks.Outcome{})
+	sendResult(w, Key{}, &tasks.Outcome{})
 	<-m.done
 }
 

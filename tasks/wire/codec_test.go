@@ -167,7 +167,7 @@ func goldenFrames() (names []string, frames [][]byte) {
 		{"offer", appendOffer(nil, &testOffer)},
 		{"grant", appendKeyFrame(nil, typeGrant, k)},
 		{"window", appendWindow(nil, k, 65536)},
-		{"ack", appendKeyFrame(nil, typeAck, k)},
+		{"ack", appendKeys(nil, typeAck, []Key{k, testKey(2)})},
 		{"recall", appendKeys(nil, typeRecall, ks)},
 		{"cancel", appendKeyByte(nil, typeCancel, k, byte(tasks.StopInterrupt))},
 		{"reattach", appendHeld(nil, []Held{{ks[0], 1 << 20, 1 << 19}, {Key: ks[1]}})},
@@ -260,7 +260,7 @@ func TestMalformedBodiesAreErrors(t *testing.T) {
 		"negative timeout":        appendPatched(appendOffer(nil, &testOffer), headerBytes+47, 0x80),
 		"at most once 2":          appendPatched(appendOffer(nil, &testOffer), headerBytes+46, 2),
 		"stream 3":                appendPatched(appendOutput(nil, testKey(1), Stdout, nil), headerBytes+20, 3),
-		"list ended by another":   append(appendPatched(appendKeys(nil, typeRecall, nil), headerBytes, 1), appendKeyFrame(nil, typeAck, testKey(1))...),
+		"list ended by another":   append(appendPatched(appendKeys(nil, typeRecall, nil), headerBytes, 1), appendKeyFrame(nil, typeGrant, testKey(1))...),
 		"reject with a long text": appendReject2(MaxTextBytes + 1),
 	} {
 		if _, err := looseLink(t, rec).handleAll(f); !errors.Is(err, ErrMalformed) {

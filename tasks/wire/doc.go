@@ -70,7 +70,7 @@
 //	                          timeout u64 (ns), spec (the rest)
 //	17    grant       master  key
 //	18    window      master  key, n u32
-//	19    ack         master  key
+//	19    ack         master  more u8, keys
 //	20    recall      master  more u8, keys
 //	21    cancel      master  key, reason u8
 //	22    reattach    master  more u8, key, received u64, taken u64 of each

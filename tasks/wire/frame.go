@@ -33,6 +33,7 @@ const (
 	heldBytes   = keyBytes + 16
 	offerBytes  = 55 // before the spec
 	pingBytes   = 37
+	resultBytes = 64       // or less: of one without text, value and files
 	listItems   = 16 << 10 // of a list, in one frame
 	outputBytes = 32 << 10 // output in one frame
 )
@@ -163,8 +164,8 @@ type FromMaster interface {
 	Grant(l *Link, k Key)
 	// Window: n more bytes of output, of both streams together, may be sent.
 	Window(l *Link, k Key, n uint32)
-	// Ack: the result is recorded, the worker may forget it.
-	Ack(l *Link, k Key)
+	// Ack: the results are recorded, the worker may forget them.
+	Ack(l *Link, ks []Key)
 	// Recall: the master would have these back, if they have not started.
 	Recall(l *Link, ks []Key)
 	Cancel(l *Link, k Key, r tasks.StopReason)
@@ -176,7 +177,8 @@ type FromMaster interface {
 // FromMaster. Of an outcome, Value and the inline content of Outputs are valid
 // only during the call; its strings may be kept.
 type FromWorker interface {
-	// Accept: the attempt was queued, or (queued false) goes into a slot.
+	// Accept: an at-most-once attempt has slots (queued false); or in answer to a
+	// Reattach, or to an offer of what is there already, how it waits.
 	Accept(l *Link, k Key, queued bool)
 	// Reject: not here. It does not count as an attempt.
 	Reject(l *Link, k Key, c tasks.Code, text string)

@@ -653,7 +653,7 @@ func TestFramesAboveTheLimitAreRefusedAndTheLinkStays(t *testing.T) {
 		if err := one.SendOffer(&Offer{Spec: append(fits, 1)}); !errors.Is(err, ErrFrameTooLarge) {
 			t.Errorf("SendOffer of a byte too many = %v, want ErrFrameTooLarge", err)
 		}
-		if err := two.SendResult(testKey(1), &tasks.Outcome{Value: make([]byte, MaxFrameBytes)}); !errors.Is(err, ErrFrameTooLarge) {
+		if err := sendResult(two, testKey(1), &tasks.Outcome{Value: make([]byte, MaxFrameBytes)}); !errors.Is(err, ErrFrameTooLarge) {
 			t.Errorf("SendResult of a byte too many = %v, want ErrFrameTooLarge", err)
 		}
 		if err := one.SendOffer(&Offer{Spec: fits}); err != nil {

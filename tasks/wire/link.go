@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/scagent/scagent/tasks"
@@ -20,6 +21,7 @@ import (
 type Link struct {
 	hub    *Hub
 	conn   net.Conn
+	raw    syscall.RawConn // of conn, nil if it is no socket
 	peer   hello
 	dialed bool          // by this side
 	far    bool          // the far end of a link to this node itself
@@ -58,6 +60,12 @@ type Link struct {
 	closeBy time.Time // when the goodbye gives up
 
 	control []byte           // frames that wait for the writer
+	acks    []Key            // what is to be acknowledged after them
+	ackDue  bool             // and not only with what else is sent
+	weight  int              // of the results of acks
+	waiting bool             // the writer waits for work
+	inline  bool             // a sender writes in its place
+	wrote   time.Duration    // hub clock when the last batch was written
 	bulk    []byte           // frames of output, and results behind them; the first bulkAt bytes are gone
 	bulkAt  int              //
 	chatty  map[Key]struct{} // attempts that may have output in bulk
@@ -91,6 +99,9 @@ func newLink(h *Hub, conn net.Conn, peer *hello, dialed bool) *Link {
 		pingDue: true,
 	}
 	l.work.L, l.room.L = &l.mu, &l.mu
+	if c, ok := conn.(*net.TCPConn); ok {
+		l.raw, _ = c.SyscallConn() // it fails when it is closed already
+	}
 	now := h.now()
 	l.heard.Store(int64(now))
 	l.seen, l.lastPing = int64(now), now

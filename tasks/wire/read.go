@@ -134,9 +134,10 @@ func (l *Link) handleFromMaster(t frameType, b []byte) (ok, known bool) {
 			to.Window(l, k, n)
 		}
 	case typeAck:
-		if k := d.key(); d.done() {
-			ok = true
-			to.Ack(l, k)
+		more, good := l.addKeys(t, b)
+		if ok = good; ok && !more {
+			to.Ack(l, l.keys)
+			l.keys = reuse(l.keys)
 		}
 	case typeCancel:
 		if k, r := d.key(), d.u8(); d.done() {
@@ -211,16 +212,20 @@ func (l *Link) handleFromWorker(t frameType, b []byte) (ok, known bool) {
 	return ok, true
 }
 
+func keyOf(b []byte) Key {
+	return Key{Task: tasks.ID(b[:16]), N: binary.BigEndian.Uint32(b[16:])}
+}
+
 // addList adds the part of a list that b is, in items of a size, to those that
 // came before.
-func addList[T any](l *Link, t frameType, b []byte, size int, to *[]T, one func(*decoder) T) (more, ok bool) {
+func addList[T any](l *Link, t frameType, b []byte, size int, to *[]T, one func([]byte) T) (more, ok bool) {
 	d := decoder{b: b}
 	more = d.flag()
 	if d.bad || len(d.b)%size != 0 || len(*to)+len(d.b)/size > MaxListKeys {
 		return false, false
 	}
 	for len(d.b) > 0 {
-		*to = append(*to, one(&d))
+		*to = append(*to, one(d.take(size)))
 	}
 	l.listType = 0
 	if more {
@@ -230,18 +235,18 @@ func addList[T any](l *Link, t frameType, b []byte, size int, to *[]T, one func(
 }
 
 func (l *Link) addKeys(t frameType, b []byte) (more, ok bool) {
-	return addList(l, t, b, keyBytes, &l.keys, (*decoder).key)
+	return addList(l, t, b, keyBytes, &l.keys, keyOf)
 }
 
 func (l *Link) addStates(b []byte) (more, ok bool) {
-	return addList(l, typeState, b, stateBytes, &l.states, func(d *decoder) AttemptState {
-		return AttemptState{Key: d.key(), State: AttemptPhase(d.u8())}
+	return addList(l, typeState, b, stateBytes, &l.states, func(b []byte) AttemptState {
+		return AttemptState{Key: keyOf(b), State: AttemptPhase(b[keyBytes])}
 	})
 }
 
 func (l *Link) addHeld(b []byte) (more, ok bool) {
-	return addList(l, typeReattach, b, heldBytes, &l.held, func(d *decoder) Held {
-		return Held{Key: d.key(), Received: d.u64(), Taken: d.u64()}
+	return addList(l, typeReattach, b, heldBytes, &l.held, func(b []byte) Held {
+		return Held{Key: keyOf(b), Received: binary.BigEndian.Uint64(b[keyBytes:]), Taken: binary.BigEndian.Uint64(b[keyBytes+8:])}
 	})
 }
 

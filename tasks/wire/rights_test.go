@@ -63,7 +63,7 @@ func frames() map[frameType][]byte {
 	}
 	return map[frameType][]byte{
 		typePing: appendPing(nil, &ping{stamp: 1}), typeOffer: appendOffer(nil, &Offer{Key: k, Slots: 1}),
-		typeGrant: one(typeGrant), typeWindow: one(typeWindow, 0, 0, 0, 1), typeAck: one(typeAck), typeCancel: one(typeCancel, 1),
+		typeGrant: one(typeGrant), typeWindow: one(typeWindow, 0, 0, 0, 1), typeAck: list(typeAck), typeCancel: one(typeCancel, 1),
 		typeRecall: list(typeRecall), typeReattach: list(typeReattach),
 		typeAccept: one(typeAccept, 0), typeReject: one(typeReject, 1), typeStarted: one(typeStarted), typeOutput: one(typeOutput, 1, 'x'),
 		typeResult: appendResult(nil, k, &tasks.Outcome{}), typeGivenBack: list(typeGivenBack), typeState: list(typeState),

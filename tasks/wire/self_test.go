@@ -19,7 +19,7 @@ func TestLinkToItselfCarriesBothDirections(t *testing.T) {
 			t.Errorf("Connect again = %p, %v, want the same link %p", again, err, l)
 		}
 		k := testKey(1)
-		if err := errors.Join(l.SendGrant(k), l.SendAck(k)); err != nil {
+		if err := errors.Join(l.SendGrant(k), l.SendAck(k, 1<<20)); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Second) // of the bubble: longer than the lease

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/scagent/scagent/tasks"
 )
@@ -25,7 +26,11 @@ func (l *Link) lock() error {
 func (l *Link) unlock() error {
 	l.framesOut++
 	tooMuch := len(l.control)+len(l.bulk)-l.bulkAt+l.writing > maxControlBytes
+	done := !tooMuch && l.mayInline() && l.writeInline()
 	l.mu.Unlock()
+	if done {
+		return nil
+	}
 	if tooMuch {
 		err := fmt.Errorf("link to node %q: %w: %d MiB are waiting", l.peer.Name, ErrSlowPeer, maxControlBytes>>20)
 		l.fail(err)
@@ -51,8 +56,65 @@ func (l *Link) SendOffer(o *Offer) error {
 // SendGrant lets an at-most-once attempt start.
 func (l *Link) SendGrant(k Key) error { return l.sendKey(typeGrant, k) }
 
-// SendAck says that the result is recorded.
-func (l *Link) SendAck(k Key) error { return l.sendKey(typeAck, k) }
+// When acks are sent without something else to go with.
+const (
+	maxAcks      = 256
+	maxAckWeight = 64 << 10
+)
+
+// SendAck says that a result of about so many bytes is recorded. Acks travel
+// together, behind other frames; with the next ping at the latest, and sooner when
+// the worker keeps many bytes for them.
+func (l *Link) SendAck(k Key, weight int) error {
+	if err := l.lock(); err != nil {
+		return err
+	}
+	l.acks = append(l.acks, k)
+	l.weight += weight
+	due := len(l.acks) >= maxAcks || l.weight >= maxAckWeight
+	l.ackDue = l.ackDue || due
+	l.mu.Unlock()
+	if due {
+		l.work.Signal()
+	}
+	return nil
+}
+
+// inlineAfter is how long nothing must have been written for a sender to write
+// itself. When more is sent, it is better left to the writer, which takes all that
+// has come meanwhile in one system call.
+const inlineAfter = 30 * time.Microsecond
+
+// mayInline says whether a sender writes what it has just added, which saves a
+// change of goroutines where one frame is waited for by the other side. It needs
+// mu.
+func (l *Link) mayInline() bool {
+	return l.waiting && !l.inline && l.raw != nil && len(l.control) <= bulkBatch && len(l.bulk) == 0 && !l.pingDue &&
+		l.hub.now()-l.wrote > inlineAfter
+}
+
+// writeInline writes what is pending, as far as that goes without waiting, and
+// reports whether nothing is left for the writer. It needs mu, which it gives up
+// meanwhile.
+func (l *Link) writeInline() (done bool) {
+	l.inline = true
+	batch := l.takeControl()
+	l.mu.Unlock()
+	n := writeNow(l.raw, batch)
+	l.mu.Lock()
+	l.inline = false
+	l.wrote = l.hub.now()
+	l.writes++
+	l.bytesOut += uint64(n)
+	switch {
+	case l.err != nil && l.closing == nil: // it has failed
+	case n < len(batch):
+		l.control = append(batch[n:], l.control...) // before what has come meanwhile
+	case cap(batch) <= maxKeepBytes && l.spare == nil:
+		l.spare = batch[:0]
+	}
+	return !l.pending()
+}
 
 // SendStarted says that the attempt runs. It stays ahead of its output.
 func (l *Link) SendStarted(k Key) error { return l.sendKey(typeStarted, k) }
@@ -129,27 +191,35 @@ func (l *Link) SendLoad() {
 	l.work.Signal()
 }
 
+// Result is how an attempt ended, as it travels.
+type Result struct {
+	key   Key
+	frame []byte
+}
+
+// NewResult encodes an outcome. One that does not fit into a frame is
+// ErrFrameTooLarge: send another without its value and files.
+func NewResult(k Key, o *tasks.Outcome) (Result, error) {
+	frame := appendResult(make([]byte, 0, headerBytes+resultBytes+len(o.Text)+len(o.Value)), k, o)
+	if n := len(frame) - headerBytes; n > MaxFrameBytes {
+		return Result{}, fmt.Errorf("%w: a result of %d bytes, at most %d", ErrFrameTooLarge, n, MaxFrameBytes)
+	}
+	return Result{k, frame}, nil
+}
+
 // SendResult says how the attempt ended. It does not wait. If output of the
 // attempt is still pending, the result goes behind it; otherwise it goes with
-// the control frames. An outcome that does not fit into a frame is
-// ErrFrameTooLarge: send another without its value and files.
-func (l *Link) SendResult(k Key, o *tasks.Outcome) error {
+// the control frames.
+func (l *Link) SendResult(r Result) error {
 	if err := l.lock(); err != nil {
 		return err
 	}
 	queue := &l.control
-	if _, ok := l.chatty[k]; ok {
-		delete(l.chatty, k)
+	if _, ok := l.chatty[r.key]; ok {
+		delete(l.chatty, r.key)
 		queue = &l.bulk
 	}
-	at := len(*queue)
-	b := appendResult(*queue, k, o)
-	if n := len(b) - at - headerBytes; n > MaxFrameBytes {
-		*queue = b[:at]
-		l.mu.Unlock()
-		return fmt.Errorf("%w: a result of %d bytes, at most %d", ErrFrameTooLarge, n, MaxFrameBytes)
-	}
-	*queue = b
+	*queue = append(*queue, r.frame...)
 	return l.unlock()
 }
 

@@ -38,6 +38,7 @@ func (l *Link) write() {
 		l.mu.Lock()
 		l.bytesOut += uint64(len(batch))
 		l.writing = 0
+		l.wrote = l.hub.now()
 		if cap(batch) <= maxKeepBytes && l.err == nil {
 			l.spare = batch[:0]
 		}
@@ -50,10 +51,12 @@ func (l *Link) write() {
 func (l *Link) next() (batch []byte, p *ping, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.err == nil && len(l.control) == 0 && len(l.bulk) == 0 && !l.pingDue {
+	l.waiting = true
+	for l.inline || !l.pending() {
 		l.work.Wait()
 	}
-	batch, l.control, l.spare = l.control, l.spare, nil
+	l.waiting = false
+	batch = l.takeControl()
 	if l.err != nil {
 		if l.closing != nil {
 			batch = append(batch, l.bulk[l.bulkAt:]...)
@@ -67,6 +70,23 @@ func (l *Link) next() (batch []byte, p *ping, ok bool) {
 		p = l.nextPing()
 	}
 	return batch, p, true
+}
+
+// pending says that there is something for the writer to do. It needs mu.
+func (l *Link) pending() bool {
+	return l.err != nil || len(l.control) > 0 || l.ackDue || len(l.bulk) > 0 || l.pingDue
+}
+
+// takeControl takes the control frames that are pending, and the acks. It needs mu.
+func (l *Link) takeControl() []byte {
+	if len(l.acks) > 0 {
+		l.control = appendKeys(l.control, typeAck, l.acks)
+		l.acks, l.ackDue, l.weight = reuse(l.acks), false, 0
+		l.framesOut++
+	}
+	batch := l.control
+	l.control, l.spare = l.spare, nil
+	return batch
 }
 
 // takeBulk moves whole frames from bulk to the end of batch: at most bulkBatch,

@@ -18,6 +18,7 @@
 //
 // # Goroutines
 //
-// One for each running attempt. Messages arrive on the goroutine of their link
+// One for each attempt that runs, which goes on with the next that waits, and a
+// few that wait for more. Messages arrive on the goroutine of their link
 // and never block.
 package worker

@@ -150,7 +150,7 @@ func (s *session) step() {
 	case 4:
 		l.SendWindow(k, uint32(s.script.number()))
 	case 5:
-		l.SendAck(k)
+		l.SendAck(k, 1<<20)
 	case 6:
 		l.SendRecall(s.keys())
 	case 7:
@@ -168,7 +168,7 @@ func (s *session) step() {
 	case 10: // what only workers say
 		l.SendStarted(k)
 		l.SendOutput(k, wire.Stdout, []byte("x"))
-		l.SendResult(k, &tasks.Outcome{})
+		sendResult(l, k, &tasks.Outcome{})
 		l.SendState([]wire.AttemptState{{Key: k, State: wire.Running}})
 	case 11: // a frame of any type, too short for a key
 		s.mayStop(master)

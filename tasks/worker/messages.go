@@ -19,6 +19,10 @@ func (w *Worker) mineLocked(l *wire.Link, k wire.Key) *attempt {
 // Offer takes an attempt into a slot or the queue, or rejects it. An attempt
 // that is known already is answered with where it stands.
 func (w *Worker) Offer(l *wire.Link, o *wire.Offer) {
+	t, err := wire.DecodeTask(o.Spec)
+	if err == nil {
+		err = t.Validate()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.attempts[o.Key] != nil {
@@ -43,10 +47,6 @@ func (w *Worker) Offer(l *wire.Link, o *wire.Offer) {
 		l.SendReject(o.Key, tasks.Busy, fmt.Sprintf("%d attempts wait already", w.queue.len()))
 		return
 	}
-	t, err := wire.DecodeTask(o.Spec)
-	if err == nil {
-		err = t.Validate()
-	}
 	if err != nil {
 		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the task cannot be read: %v", err))
 		return
@@ -59,16 +59,20 @@ func (w *Worker) Offer(l *wire.Link, o *wire.Offer) {
 		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the worker runs no tasks of kind %q", t.Kind))
 		return
 	}
-	a := &attempt{key: o.Key, offer: *o, task: t, master: l.Peer().Node, slots: int(o.Slots), link: l, out: newOutput(o.Key, l)}
-	a.offer.Spec = nil
+	a := &attempt{
+		w: w, key: o.Key, run: o.Run, index: o.Index, slots: int(o.Slots), timeout: o.Timeout, atMostOnce: o.AtMostOnce,
+		task: t, master: l.Peer().Node, link: l,
+	}
 	w.attempts[a.key] = a
-	if fits {
-		w.enterLocked(a)
+	if !fits {
+		a.phase = queued
+		w.queue.push(a)
 		return
 	}
-	a.phase = queued
-	w.queue.push(a)
-	l.SendAccept(a.key, true)
+	if w.enterLocked(a) {
+		w.startLocked(a)
+	}
+	w.busyLocked()
 }
 
 // Grant starts an at-most-once attempt.
@@ -86,16 +90,20 @@ func (w *Worker) Window(l *wire.Link, k wire.Key, n uint32) {
 	a := w.mineLocked(l, k)
 	w.mu.Unlock()
 	if a != nil {
-		a.out.grant(int(n))
+		if o := a.out.Load(); o != nil {
+			o.grant(int(n))
+		}
 	}
 }
 
-// Ack forgets an attempt whose outcome the master has recorded.
-func (w *Worker) Ack(l *wire.Link, k wire.Key) {
+// Ack forgets attempts whose outcomes the master has recorded.
+func (w *Worker) Ack(l *wire.Link, ks []wire.Key) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if a := w.mineLocked(l, k); a != nil && a.phase == finished {
-		w.forgetLocked(a)
+	for _, k := range ks {
+		if a := w.mineLocked(l, k); a != nil && a.phase == finished {
+			w.forgetLocked(a)
+		}
 	}
 }
 
@@ -124,11 +132,12 @@ func (w *Worker) Cancel(l *wire.Link, k wire.Key, r tasks.StopReason) {
 		l.SendState([]wire.AttemptState{{Key: k, State: wire.Unknown}})
 	case a.phase == queued, a.phase == awaitingGrant:
 		w.dropLocked(a)
-		l.SendResult(k, &tasks.Outcome{Code: tasks.Cancelled, Text: "cancelled before it started"})
+		r, _ := wire.NewResult(k, &tasks.Outcome{Code: tasks.Cancelled, Text: "cancelled before it started"}) // it fits
+		l.SendResult(r)
 	default:
 		a.stopLocked(r)
 		if r == tasks.StopSuperfluous {
-			a.out.discard()
+			a.discardLocked()
 		}
 	}
 }
@@ -160,7 +169,9 @@ func (w *Worker) Reattach(l *wire.Link, held []wire.Held) {
 				a.expire.Stop()
 				a.expire = nil
 			}
-			a.out.resume(l, h.Received, h.Taken)
+			if o := a.out.Load(); o != nil {
+				o.resume(l, h.Received, h.Taken)
+			}
 			w.replyLocked(a, l)
 		}
 	}
@@ -192,9 +203,11 @@ func (w *Worker) LinkDown(l *wire.Link) (orphans int) {
 		}
 		orphans++
 		a.link = nil
-		a.out.detach(l)
+		if o := a.out.Load(); o != nil {
+			o.detach(l)
+		}
 		after := w.cfg.KeepOutcome
-		if a.phase == queued || a.offer.AtMostOnce && a.phase != finished {
+		if a.phase == queued || a.atMostOnce && a.phase != finished {
 			after = w.cfg.Lease
 		}
 		w.expireLocked(a, after)

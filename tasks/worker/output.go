@@ -49,26 +49,25 @@ func newOutput(k wire.Key, l *wire.Link) *output {
 	return o
 }
 
+// sent says that all that was written is on its way on a link.
+func (o *output) sent() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.link != nil && o.next >= len(o.kept)
+}
+
 func (o *output) totals() (stdout, stderr int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.byStream[wire.Stdout], o.byStream[wire.Stderr]
 }
 
-// stream returns the writer of one stream.
-func (o *output) stream(s wire.Stream) io.Writer { return streamWriter{o, s} }
-
-type streamWriter struct {
-	o *output
-	s wire.Stream
-}
-
-// Write returns when all of p is on its way; it never fails.
-func (w streamWriter) Write(p []byte) (int, error) {
+// write returns when all of p is on its way; it never fails.
+func (o *output) write(s wire.Stream, p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
-		p = p[w.o.put(w.s, p):]
-		w.o.send()
+		p = p[o.put(s, p):]
+		o.send()
 	}
 	return n, nil
 }
