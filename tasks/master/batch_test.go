@@ -1,0 +1,255 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/wire"
+)
+
+func echoRunner(_ context.Context, a *tasks.Attempt) tasks.Outcome {
+	time.Sleep(time.Second) // of the bubble
+	io.WriteString(a.Stdout, a.Task.Argv[0])
+	return ended()
+}
+
+func add(t *testing.T, b *Batch, what string) tasks.ID {
+	t.Helper()
+	id, err := b.Add(t.Context(), &tasks.Task{Kind: tasks.Command, Argv: []string{what}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func TestBatchRunsWhatIsAddedAndGivesEachResultOnce(t *testing.T) {
+	inBubble(t, 2, echoRunner, func(t *testing.T, b *bench) {
+		batch, err := b.m.OpenBatch(tasks.Any(), tasks.DefaultOptions(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		added := map[tasks.ID]string{}
+		for i := range 10 {
+			what := string(rune('a' + i))
+			added[add(t, batch, what)] = what
+		}
+		if n := len(batch.Tasks()); n != 10 {
+			t.Errorf("%d tasks are known, want 10", n)
+		}
+		var got []int
+		for r := range batch.Results(t.Context()) {
+			if r.State != tasks.StateDone || string(r.Stdout) != added[r.ID] {
+				t.Errorf("%+v, want %q", r, added[r.ID])
+			}
+			if got = append(got, r.Index); len(got) == 10 {
+				added[add(t, batch, "k")] = "k"
+				batch.Seal()
+				batch.Seal()
+			}
+		}
+		slices.Sort(got)
+		if len(got) != 11 || got[0] != 0 || got[10] != 10 {
+			t.Errorf("results of tasks %v, want each of 11 once", got)
+		}
+		if _, err := batch.Add(t.Context(), &tasks.Task{Kind: tasks.Command, Argv: []string{"x"}}); !errors.Is(err, tasks.ErrSealed) {
+			t.Errorf("one more: %v, want ErrSealed", err)
+		}
+	})
+}
+
+func TestBatchWaitsUntilResultsAreTaken(t *testing.T) {
+	inBubble(t, 1, echoRunner, func(t *testing.T, b *bench) {
+		batch, err := b.m.OpenBatch(tasks.Any(), tasks.DefaultOptions(), 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			add(t, batch, "x")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if _, err := batch.Add(ctx, &tasks.Task{Kind: tasks.Command, Argv: []string{"x"}}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a fourth, whose result nobody takes: %v, want the end of the context", err)
+		}
+		next := make(chan struct{})
+		go func() {
+			defer close(next)
+			add(t, batch, "y")
+			batch.Seal()
+		}()
+		n := 0
+		for range batch.Results(t.Context()) {
+			n++
+		}
+		<-next
+		if n != 4 {
+			t.Errorf("%d results, want 4", n)
+		}
+	})
+}
+
+func TestBatchIsFollowed(t *testing.T) {
+	inBubble(t, 2, echoRunner, func(t *testing.T, b *bench) {
+		for _, ephemeral := range []bool{false, true} {
+			opt := tasks.DefaultOptions()
+			opt.Ephemeral = ephemeral
+			batch, f, err := b.m.OpenBatchFollowed(tasks.Any(), opt, 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				for i := range 20 { // more than may be open: the follower takes them
+					add(t, batch, string(rune('a'+i)))
+				}
+				time.Sleep(time.Minute) // all have ended, and more may come
+				batch.Seal()
+			}()
+			output := map[int]string{}
+			var events []EventType
+			for {
+				e, err := f.Next(t.Context())
+				if err == io.EOF {
+					break
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				if e.Index == 7 {
+					events = append(events, e.Type)
+				}
+				if e.Type == EventOutput && e.Stream == wire.Stdout {
+					output[e.Index] += string(e.Output)
+				}
+			}
+			f.Close()
+			for i := range 20 {
+				if want := string(rune('a' + i)); output[i] != want {
+					t.Errorf("task %d wrote %q, want %q", i, output[i], want)
+				}
+			}
+			if want := []EventType{EventStarted, EventOutput, EventResult}; !slices.Equal(events, want) {
+				t.Errorf("events of a task are %v, want %v", events, want)
+			}
+			if n := len(f.cursors); n != 0 {
+				t.Errorf("the follower still has %d tasks", n)
+			}
+		}
+	})
+}
+
+func TestFollowerOfABatchThatIsClosedLetsItGoOn(t *testing.T) {
+	inBubble(t, 1, echoRunner, func(t *testing.T, b *bench) {
+		batch, f, err := b.m.OpenBatchFollowed(tasks.Any(), tasks.DefaultOptions(), 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(t, batch, "a")
+		add(t, batch, "b")
+		time.Sleep(time.Minute)
+		f.Close()
+		add(t, batch, "c")
+		batch.Seal()
+		var got []int
+		for r := range batch.Results(t.Context()) {
+			got = append(got, r.Index)
+		}
+		if len(got) != 1 || got[0] != 2 {
+			t.Errorf("results of %v, want of the one that ended after the follower was closed", got)
+		}
+	})
+}
+
+func TestBatchGoesToThoseThatItsTargetAllows(t *testing.T) {
+	inBubble(t, 3, echoRunner, func(t *testing.T, b *bench) {
+		for _, c := range []struct {
+			target tasks.Target
+			want   []string
+		}{
+			{tasks.On("w1", "w3"), []string{"w1", "w3"}},
+			{tasks.Target{Where: `name != "w1"`}, []string{"w2", "w3"}},
+			{tasks.All(), []string{"w1", "w2", "w3"}},
+		} {
+			batch, err := b.m.OpenBatch(c.target, tasks.DefaultOptions(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 12 {
+				add(t, batch, "x")
+			}
+			batch.Seal()
+			seen := map[string]bool{}
+			for r := range batch.Results(t.Context()) {
+				seen[r.Worker] = true
+			}
+			if got := slices.Sorted(maps.Keys(seen)); !slices.Equal(got, c.want) {
+				t.Errorf("%+v went to %v, want %v", c.target, got, c.want)
+			}
+		}
+		for _, c := range []struct {
+			target tasks.Target
+			limit  int
+			want   error
+		}{
+			{tasks.Target{N: 2}, 0, tasks.ErrBadTarget},
+			{tasks.Any(), -1, tasks.ErrBadOptions},
+			{tasks.Any(), MaxBatchLimit + 1, tasks.ErrBadOptions},
+		} {
+			if _, err := b.m.OpenBatch(c.target, tasks.DefaultOptions(), c.limit); !errors.Is(err, c.want) {
+				t.Errorf("%+v, limit %d: %v, want %v", c.target, c.limit, err, c.want)
+			}
+		}
+		opt := tasks.DefaultOptions()
+		opt.WaitWorkers = time.Second
+		batch, err := b.m.OpenBatch(tasks.On("w9"), opt, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := batch.Add(t.Context(), &tasks.Task{Kind: tasks.Command, Argv: []string{"x"}}); !errors.Is(err, tasks.ErrNoMatch) {
+			t.Errorf("for a worker that is not there: %v, want ErrNoMatch", err)
+		}
+		batch.Seal()
+	})
+}
+
+func TestBatchIsCancelledAndClosed(t *testing.T) {
+	inBubble(t, 1, func(ctx context.Context, _ *tasks.Attempt) tasks.Outcome { return stopped(ctx) }, func(t *testing.T, b *bench) {
+		batch, err := b.m.OpenBatch(tasks.Any(), tasks.DefaultOptions(), 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			add(t, batch, "x")
+		}
+		waits := make(chan error, 1)
+		go func() {
+			_, err := batch.Add(t.Context(), &tasks.Task{Kind: tasks.Command, Argv: []string{"x"}})
+			waits <- err
+		}()
+		synctest.Wait()
+		if n, err := b.m.Cancel(batch.ID(), tasks.StopCancel); n != 5 || err != nil {
+			t.Errorf("cancelled %d, %v; want 5", n, err)
+		}
+		time.Sleep(time.Second)
+		b.m.Close()
+		if err := <-waits; !errors.Is(err, ErrClosed) {
+			t.Errorf("whoever waited for room: %v, want ErrClosed", err)
+		}
+		batch.Seal()
+		n := 0
+		for r := range batch.Results(t.Context()) {
+			n++
+			if r.State != tasks.StateCancelled {
+				t.Errorf("%+v, want cancelled", r)
+			}
+		}
+		if n != 5 {
+			t.Errorf("%d results, want 5", n)
+		}
+	})
+}
