@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -151,14 +152,16 @@ func TestTaskOfSeveralSlotsIsNotKeptWaiting(t *testing.T) {
 
 // What is sent to a worker at once is bounded in bytes, not only in number.
 func TestCreditCountsBytes(t *testing.T) {
-	inBubble(t, 1, func(context.Context, *tasks.Attempt) tasks.Outcome { return ended() }, func(t *testing.T, b *bench) {
+	inBubble(t, 1, func(_ context.Context, a *tasks.Attempt) tasks.Outcome {
+		if len(a.Task.Argv) > 1 {
+			time.Sleep(time.Second) // of the bubble
+		}
+		return ended()
+	}, func(t *testing.T, b *bench) {
 		for range 10 { // so that it is sent ahead
 			b.wait(b.submit(cmd("x", tasks.Any())))
 		}
-		big := slices.Repeat([]string{string(make([]byte, 1000))}, 700)
-		for i := range big {
-			big[i] = fmt.Sprintf("%0900d", i)
-		}
+		big := slices.Repeat([]string{strings.Repeat("x", 1000)}, 700)
 		var runs []*Run
 		for range 200 {
 			runs = append(runs, b.submit(tasks.Submission{Task: tasks.Task{Kind: tasks.Command, Argv: big}, Options: tasks.DefaultOptions()}))
