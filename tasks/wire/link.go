@@ -66,6 +66,7 @@ type Link struct {
 	waiting bool             // the writer waits for work
 	inline  bool             // a sender writes in its place
 	wrote   time.Duration    // hub clock when the last batch was written
+	last    int              // length of that batch
 	bulk    []byte           // frames of output, and results behind them; the first bulkAt bytes are gone
 	bulkAt  int              //
 	chatty  map[Key]struct{} // attempts that may have output in bulk
@@ -78,6 +79,7 @@ type Link struct {
 	echoed  bool          // the other side has echoed a stamp of ours
 
 	framesOut, bytesOut, writes uint64
+	inlined                     uint64 // of writes, those that senders made
 }
 
 // Stats counts what went over a link since it came up.

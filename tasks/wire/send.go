@@ -80,17 +80,20 @@ func (l *Link) SendAck(k Key, weight int) error {
 	return nil
 }
 
-// inlineAfter is how long nothing must have been written for a sender to write
-// itself. When more is sent, it is better left to the writer, which takes all that
-// has come meanwhile in one system call.
-const inlineAfter = 30 * time.Microsecond
+// A sender writes itself when nothing was written for inlineAfter, and what was
+// written last was at most inlineBytes. When more is sent, it is better left to the
+// writer, which takes all that has come meanwhile in one system call.
+const (
+	inlineAfter = 30 * time.Microsecond
+	inlineBytes = 512
+)
 
 // mayInline says whether a sender writes what it has just added, which saves a
 // change of goroutines where one frame is waited for by the other side. It needs
 // mu.
 func (l *Link) mayInline() bool {
 	return l.waiting && !l.inline && l.raw != nil && len(l.control) <= bulkBatch && len(l.bulk) == 0 && !l.pingDue &&
-		l.hub.now()-l.wrote > inlineAfter
+		l.last <= inlineBytes && l.hub.now()-l.wrote > inlineAfter
 }
 
 // writeInline writes what is pending, as far as that goes without waiting, and
@@ -103,8 +106,9 @@ func (l *Link) writeInline() (done bool) {
 	n := writeNow(l.raw, batch)
 	l.mu.Lock()
 	l.inline = false
-	l.wrote = l.hub.now()
+	l.wrote, l.last = l.hub.now(), len(batch)
 	l.writes++
+	l.inlined++
 	l.bytesOut += uint64(n)
 	switch {
 	case l.err != nil && l.closing == nil: // it has failed

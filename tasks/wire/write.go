@@ -38,7 +38,7 @@ func (l *Link) write() {
 		l.mu.Lock()
 		l.bytesOut += uint64(len(batch))
 		l.writing = 0
-		l.wrote = l.hub.now()
+		l.wrote, l.last = l.hub.now(), len(batch)
 		if cap(batch) <= maxKeepBytes && l.err == nil {
 			l.spare = batch[:0]
 		}
