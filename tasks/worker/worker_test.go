@@ -240,6 +240,7 @@ func TestAtMostOnceAttemptIsStoppedWhenItsMasterIsSilentForTheLease(t *testing.T
 		start = time.Now()
 		r.mhubs["a"].Close()
 		time.Sleep(time.Hour) // of the bubble
+		synctest.Wait()
 		if once < 2*time.Second || once > 4*time.Second || other < 9*time.Minute || other > 11*time.Minute {
 			t.Errorf("the at-most-once attempt ended after %v, the other after %v; want about the lease of 3s and about 10m", once, other)
 		}
