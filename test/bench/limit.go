@@ -2,16 +2,20 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"syscall"
 )
 
 func init() {
 	roles["pong"] = pongRole
 	roles["ping"] = pingRole
+	roles["exec"] = execRole
 }
 
 func getSpec() string { return os.Getenv(specVar) }
@@ -90,6 +94,30 @@ func pingRole(in *json.Decoder, out *json.Encoder) error {
 			}
 			<-got
 			return nil
+		})
+		if err != nil {
+			f.Error = err.Error()
+		}
+		out.Encode(f)
+	}
+}
+
+// execRole runs /bin/true two at a time with nothing but os/exec: both streams
+// read through pipes, and a process group of its own.
+func execRole(in *json.Decoder, out *json.Encoder) error {
+	out.Encode("up")
+	for {
+		var o order
+		if err := in.Decode(&o); err != nil {
+			return err
+		}
+		o.InFlight = 2
+		f, err := inFlight(o, func() error {
+			var stdout, stderr bytes.Buffer
+			cmd := exec.Command("/bin/true")
+			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			return cmd.Run()
 		})
 		if err != nil {
 			f.Error = err.Error()

@@ -10,7 +10,7 @@ import (
 
 func rows() []row {
 	return []row{
-		noopRow(1000), noopRow(10000), latencyRow("p50"), latencyRow("p99"),
+		noopRow(1000), noopRow(10000), latencyRow("p50"), latencyRow("p99"), securedRow(), commandRow(),
 	}
 }
 
@@ -39,9 +39,15 @@ func (p *pair) ask(ctx context.Context, o order) (figures, error) {
 }
 
 // scagentPair is a worker of two slots and a master.
-func scagentPair(secret string) *pair {
+func scagentPair(secured bool) *pair {
 	return &pair{start: func(ctx context.Context) (*child, error) {
-		s := spec{Cluster: "bench", Secret: secret, Slots: 2}
+		s := spec{Cluster: "bench", Slots: 2}
+		if secured {
+			var err error
+			if s.Secret, err = newSecret(); err != nil {
+				return nil, err
+			}
+		}
 		var addr, up string
 		if _, err := spawnWith(ctx, "worker", s, &addr); err != nil {
 			return nil, err
@@ -62,7 +68,12 @@ func spawnWith(ctx context.Context, role string, s spec, first any) (*child, err
 
 // open and secured are the pairs that all rows share.
 var (
-	open = scagentPair("")
+	open    = scagentPair(false)
+	secured = scagentPair(true)
+	bare    = &pair{start: func(ctx context.Context) (*child, error) {
+		var up string
+		return spawnWith(ctx, "exec", spec{}, &up)
+	}}
 	nats = natsPair()
 	link = linkPair()
 )
@@ -98,5 +109,20 @@ func latencyRow(which string) row {
 	}
 	return row{name: "latency-" + which, what: "no-op typed Go function, one at a time, " + which, unit: "µs", less: true, parties: []party{
 		{"scagent", of(open)}, {"NATS core", of(nats)}, {"TCP ping-pong with hops", of(link)},
+	}}
+}
+
+func securedRow() row {
+	o := order{What: "batch", N: 300_000, InFlight: 1000}
+	return row{name: "secured", what: "no-op typed Go function, 2 slots, 1000 in flight, TLS", unit: "tasks/s", parties: []party{
+		{"scagent, secured", throughput(secured, o)}, {"scagent, open", throughput(open, o)},
+	}}
+}
+
+// commandRow runs /bin/true, two at a time.
+func commandRow() row {
+	o := order{What: "command", N: 2000, InFlight: 64}
+	return row{name: "command", what: "/bin/true as a task, 2 slots", unit: "tasks/s", parties: []party{
+		{"scagent", throughput(open, o)}, {"os/exec with pipes", throughput(bare, o)},
 	}}
 }

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/scagent/scagent/agent"
+	"github.com/scagent/scagent/agent/secret"
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/tasks"
 )
@@ -99,7 +101,11 @@ func masterRole(in *json.Decoder, out *json.Encoder) error {
 		var err error
 		switch o.What {
 		case "batch":
-			f, err = noopBatch(ctx, a, o)
+			f, err = fill(ctx, a, o, func() (tasks.Task, error) { return noop.Task(struct{}{}) },
+				func(r *tasks.Result) error { _, err := noop.Result(r); return err })
+		case "command":
+			f, err = fill(ctx, a, o, func() (tasks.Task, error) { return tasks.Task{Kind: tasks.Command, Argv: []string{"/bin/true"}}, nil },
+				func(r *tasks.Result) error { return r.Err() })
 		case "call":
 			f, err = inFlight(o, func() error { _, err := noop.Call(ctx, a, tasks.Any(), struct{}{}); return err })
 		case "latency":
@@ -114,8 +120,8 @@ func masterRole(in *json.Decoder, out *json.Encoder) error {
 	}
 }
 
-// noopBatch keeps a batch full.
-func noopBatch(ctx context.Context, a *agent.Agent, o order) (figures, error) {
+// fill keeps a batch full.
+func fill(ctx context.Context, a *agent.Agent, o order, next func() (tasks.Task, error), check func(*tasks.Result) error) (figures, error) {
 	opt := tasks.DefaultOptions()
 	opt.Ephemeral = true
 	b, err := a.OpenBatch(tasks.Any(), opt, o.InFlight)
@@ -127,7 +133,7 @@ func noopBatch(ctx context.Context, a *agent.Agent, o order) (figures, error) {
 	go func() {
 		defer b.Seal()
 		for range o.N {
-			t, err := noop.Task(struct{}{})
+			t, err := next()
 			if err == nil {
 				_, err = b.Add(ctx, &t)
 			}
@@ -140,7 +146,7 @@ func noopBatch(ctx context.Context, a *agent.Agent, o order) (figures, error) {
 	}()
 	n := 0
 	for r := range b.Results(ctx) {
-		if _, err := noop.Result(&r); err != nil {
+		if err := check(&r); err != nil {
 			return figures{}, err
 		}
 		n++
@@ -152,4 +158,10 @@ func noopBatch(ctx context.Context, a *agent.Agent, o order) (figures, error) {
 		return figures{}, fmt.Errorf("%d results of %d tasks", n, o.N)
 	}
 	return figures{PerSecond: float64(n) / time.Since(start).Seconds()}, nil
+}
+
+// newSecret makes a secret in the temporary directory.
+func newSecret() (string, error) {
+	path := filepath.Join(tempDir, "secret")
+	return path, secret.Chain{{Secret: secret.New()}}.Save(path)
 }
