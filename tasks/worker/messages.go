@@ -19,9 +19,13 @@ func (w *Worker) mineLocked(l *wire.Link, k wire.Key) *attempt {
 // Offer takes an attempt into a slot or the queue, or rejects it. An attempt
 // that is known already is answered with where it stands.
 func (w *Worker) Offer(l *wire.Link, o *wire.Offer) {
-	t, err := wire.DecodeTask(o.Spec)
-	if err == nil {
-		err = t.Validate()
+	a := &attempt{
+		w: w, key: o.Key, run: o.Run, index: o.Index, slots: int(o.Slots), timeout: o.Timeout, atMostOnce: o.AtMostOnce,
+		master: l.Peer().Node, link: l,
+	}
+	var err error
+	if a.task, err = wire.DecodeTask(o.Spec); err == nil {
+		err = a.task.Validate()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -51,17 +55,13 @@ func (w *Worker) Offer(l *wire.Link, o *wire.Offer) {
 		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the task cannot be read: %v", err))
 		return
 	}
-	if err := w.cfg.Check(&t); err != nil {
+	if err := w.cfg.Check(&a.task); err != nil {
 		l.SendReject(o.Key, tasks.Refused, err.Error())
 		return
 	}
-	if w.cfg.Runners[t.Kind] == nil {
-		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the worker runs no tasks of kind %q", t.Kind))
+	if w.cfg.Runners[a.task.Kind] == nil {
+		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the worker runs no tasks of kind %q", a.task.Kind))
 		return
-	}
-	a := &attempt{
-		w: w, key: o.Key, run: o.Run, index: o.Index, slots: int(o.Slots), timeout: o.Timeout, atMostOnce: o.AtMostOnce,
-		task: t, master: l.Peer().Node, link: l,
 	}
 	w.attempts[a.key] = a
 	if !fits {
