@@ -3,7 +3,7 @@
 // Only the node that submitted a task writes its state, so nothing here needs
 // agreement with anybody. A submission becomes a Run of one or more tasks
 // (submit.go). A task that may go to any of several workers waits in the queue
-// of its class, which joins all tasks with the same demands (class.go); one that
+// of its class, which joins all tasks with the same demands and options (class.go); one that
 // is for a certain worker waits in that worker's queue. A worker that has credit
 // is given the next task it fits (dispatch.go); credit is its slots and, when
 // tasks are short beside the round trip, some more, so that the next ones are
@@ -29,7 +29,8 @@
 //
 // # Locking
 //
-// One mutex guards everything of a Master. The sends of a link only append to a
-// buffer, so they are made under it; nothing else that could wait is. Goroutines
+// One mutex guards everything of a Master. The sends of a link append to a buffer
+// or write what goes without waiting, so they are made under it; nothing that could
+// wait is. Goroutines
 // are started to dial and to fetch; Close waits for them.
 package master
