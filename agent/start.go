@@ -24,6 +24,7 @@ import (
 	"github.com/scagent/scagent/tasks/runner/js"
 	"github.com/scagent/scagent/tasks/runner/process"
 	"github.com/scagent/scagent/tasks/runner/supervisor"
+	"github.com/scagent/scagent/tasks/runner/workdir"
 	"github.com/scagent/scagent/tasks/wire"
 	"github.com/scagent/scagent/tasks/worker"
 )
@@ -163,11 +164,13 @@ func (a *Agent) runners() (map[tasks.Kind]worker.Runner, error) {
 		FileBytes: p.Limits.FileBytes, Output: p.Limits.OutputBytes,
 	}
 	root, nets := a.supervisor.Dir(), a.supervisor.Nets()
-	commands, err := command.New(command.Config{Root: root, Grace: a.cfg.Grace, Nets: nets, User: a.runAs, Limits: limits})
+	work := workdir.Config{Root: root, Grace: a.cfg.Grace, Nets: nets, User: a.runAs, Limits: limits}
+	work.Spares = workdir.NewSpares(root, a.runAs)
+	commands, err := command.New(command.Config{Config: work})
 	if err != nil {
 		return nil, err
 	}
-	files, err := file.New(file.Config{Root: root, Grace: a.cfg.Grace, Nets: nets, User: a.runAs, Limits: limits})
+	files, err := file.New(work)
 	if err != nil {
 		return nil, err
 	}

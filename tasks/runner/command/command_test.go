@@ -20,6 +20,7 @@ import (
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/runner/command"
 	"github.com/scagent/scagent/tasks/runner/process"
+	"github.com/scagent/scagent/tasks/runner/workdir"
 )
 
 const short = 200 * time.Millisecond
@@ -264,7 +265,7 @@ func TestRunsAsAnotherUser(t *testing.T) {
 	if err := os.Chmod(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r, err := command.New(command.Config{Root: root + "/work", User: &process.User{UID: 65534, GID: 65534}})
+	r, err := command.New(command.Config{Config: workdir.Config{Root: root + "/work", User: &process.User{UID: 65534, GID: 65534}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,10 +278,18 @@ func TestRunsAsAnotherUser(t *testing.T) {
 }
 
 func TestDefaultsAndBadConfigurations(t *testing.T) {
-	for _, cfg := range []command.Config{{}, {Root: "rel"}, {Root: "/x", Grace: -1}, {Root: "/x", Linger: -1}} {
-		if _, err := command.New(cfg); err == nil {
+	for _, cfg := range []workdir.Config{{}, {Root: "rel"}, {Root: "/x", Grace: -1}, {Root: "/x", Linger: -1}} {
+		if _, err := command.New(command.Config{Config: cfg}); err == nil {
 			t.Errorf("New(%+v) = nil", cfg)
 		}
+	}
+}
+
+func TestOutputFilesComeWithOutputThatWasCut(t *testing.T) {
+	f := newFixture(t, command.Config{Config: workdir.Config{Limits: process.Limits{Output: 4}}},
+		tasks.Task{Shell: "echo made >out; echo too long", Outputs: []string{"out"}})
+	if got := f.run(t.Context()); got.Code != tasks.Failed || len(got.Outputs) != 1 || f.out.String() != "too " {
+		t.Errorf("outcome %+v, stdout %q, want Failed, the output and four bytes", got, f.out.String())
 	}
 }
 
@@ -306,25 +315,6 @@ func TestLargeOutputTakesNoMemory(t *testing.T) {
 type writer func([]byte)
 
 func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
-
-func BenchmarkTrue(b *testing.B) {
-	r, err := command.New(command.Config{Root: filepath.Join(b.TempDir(), "work")})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	b.SetParallelism(1) // two at once on two CPUs
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			var out, errs bytes.Buffer
-			a := tasks.Attempt{Task: &tasks.Task{Argv: []string{"/bin/true"}}, ID: newID(), N: 1, Stdout: &out, Stderr: &errs}
-			if o := r.Run(b.Context(), &a); o.Code != tasks.OK {
-				b.Error(o)
-			}
-		}
-	})
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
-}
 
 // newID returns an ID that no other test has, in this process or another: stray
 // processes are found, and killed, by it.

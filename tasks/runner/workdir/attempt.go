@@ -22,6 +22,9 @@ type Config struct {
 	// Linger is how long output is read after the process has exited when
 	// something else holds it open. Default: process.DefaultLinger, 2 s.
 	Linger time.Duration
+	// Spares are lent to attempts without inputs. They are of User. nil: each
+	// attempt has a directory made for it.
+	Spares *Spares
 	Nets   *process.Nets  // nil: none
 	User   *process.User  // nil: the agent's own
 	Limits process.Limits // of each process
@@ -57,7 +60,14 @@ func Run(ctx context.Context, cfg *Config, a *tasks.Attempt, do func(*Dir, *proc
 			return process.Failure(ctx, err)
 		}
 	}
-	d, err := Create(cfg.Root, a)
+	d, err := (*Dir)(nil), error(nil)
+	if s := cfg.Spares; s != nil && len(a.Task.Inputs) == 0 {
+		d = s.take()
+		defer s.done()
+	}
+	if d == nil {
+		d, err = Create(cfg.Root, a)
+	}
 	if err != nil {
 		return process.Failure(ctx, err)
 	}
@@ -96,7 +106,7 @@ func (c *Config) fill(ctx context.Context, d *Dir, a *tasks.Attempt) (*process.S
 	if err := d.Place(ctx, a); err != nil {
 		return nil, err
 	}
-	if c.User != nil {
+	if c.User != nil && d.user == nil {
 		if err := d.Give(int(c.User.UID), int(c.User.GID)); err != nil {
 			return nil, err
 		}
@@ -119,7 +129,7 @@ func (c *Config) fill(ctx context.Context, d *Dir, a *tasks.Attempt) (*process.S
 // by itself. One that failed keeps its own failure; one that did not is failed by
 // outputs that are missing.
 func (d *Dir) CollectInto(ctx context.Context, a *tasks.Attempt, out *tasks.Outcome) {
-	if len(a.Task.Outputs) == 0 || out.Code != tasks.OK && out.Code != tasks.Exit && out.Code != tasks.Signalled {
+	if len(a.Task.Outputs) == 0 || !ended(out.Code) {
 		return
 	}
 	got, err := d.Collect(ctx, a)
@@ -136,4 +146,10 @@ func (d *Dir) CollectInto(ctx context.Context, a *tasks.Attempt, out *tasks.Outc
 	default:
 		out.Text = got.Text()
 	}
+}
+
+// ended reports whether it is the code of a program that has ended by itself. Failed
+// is one whose output was cut.
+func ended(c tasks.Code) bool {
+	return c == tasks.OK || c == tasks.Exit || c == tasks.Signalled || c == tasks.Failed
 }

@@ -6,6 +6,9 @@
 //	ROOT/TASK-ATTEMPT/.tmp/   $TMPDIR
 //	ROOT/TASK-ATTEMPT.out/    files on their way out, only while they are collected
 //
+// Attempts without inputs may be lent a directory from Spares instead, ROOT/spare-N/,
+// in which nothing was ever changed.
+//
 // HOME is the work directory itself and TMPDIR a hidden directory in it, so
 // that a plain ls shows the task's own files and nothing else. Programs hide
 // what they keep in HOME behind a dot, and output patterns, as those of a

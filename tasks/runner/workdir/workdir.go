@@ -23,6 +23,7 @@ type Dir struct {
 	root *os.Root // opened when first used, by Sub at once
 	user *int     // id of whom Give gave it to; nil: the agent's own
 
+	spare        *spare // nil: it was made for the attempt
 	hasElsewhere bool
 }
 
@@ -65,24 +66,39 @@ func Create(root string, a *tasks.Attempt) (*Dir, error) {
 		return nil, internal("work directory", err)
 	}
 	path := filepath.Join(root, fmt.Sprintf("%s-%d", a.ID, a.N))
-	err = os.Mkdir(path, 0o700)
+	d := &Dir{path: path, base: path}
+	err = d.make()
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = MakeRoot(root); err == nil {
-			err = os.Mkdir(path, 0o700)
+			err = d.make()
 		}
 	}
 	if errors.Is(err, fs.ErrExist) { // of an agent that died, or another agent's
-		path, err = os.MkdirTemp(root, filepath.Base(path)+"-")
+		if path, err = os.MkdirTemp(root, filepath.Base(path)+"-"); err == nil {
+			d.path, d.base = path, path
+			err = d.makeTmp()
+		}
 	}
 	if err != nil {
 		return nil, internal("work directory", err)
 	}
-	d := &Dir{path: path, base: path}
-	if err := os.Mkdir(d.Tmp(), 0o700); err != nil {
-		os.Remove(path)
-		return nil, internal("work directory", err)
-	}
 	return d, nil
+}
+
+// make makes the directory, which must not be there, and what belongs in it.
+func (d *Dir) make() error {
+	if err := os.Mkdir(d.path, 0o700); err != nil {
+		return err
+	}
+	return d.makeTmp()
+}
+
+func (d *Dir) makeTmp() error {
+	err := os.Mkdir(d.Tmp(), 0o700)
+	if err != nil {
+		os.Remove(d.path)
+	}
+	return err
 }
 
 // MakeRoot makes a directory for work directories, if it is not there, with the
@@ -231,6 +247,13 @@ func CheckDir(dir string) error {
 // symbolic links, and removes read-only directories too. It may be called twice.
 func (d *Dir) Remove() error {
 	d.Close()
+	if sp := d.spare; sp != nil {
+		*d = Dir{}
+		return sp.giveBack()
+	}
+	if d.path == "" { // it was given back
+		return nil
+	}
 	var err error
 	if d.hasElsewhere {
 		err = remove(d.base + elsewhere)
