@@ -4,6 +4,7 @@ package process_test
 
 import (
 	"bytes"
+	"fmt"
 	"os/exec"
 	"sync"
 	"syscall"
@@ -50,8 +51,9 @@ func BenchmarkTrue(b *testing.B) {
 		return func(b *testing.B) {
 			two(b, func() error {
 				var stdout, stderr bytes.Buffer
-				_, err := process.Run(b.Context(), &process.Spec{Argv: []string{"/bin/true"}, Env: benchEnv,
-					Stdout: &stdout, Stderr: &stderr, Marks: benchEnv[2:], Nets: nets})
+				env := append(benchEnv[:3:3], fmt.Sprintf("SCAGENT_ATTEMPT=%d", attempts.Add(1)))
+				_, err := process.Run(b.Context(), &process.Spec{Argv: []string{"/bin/true"}, Env: env,
+					Stdout: &stdout, Stderr: &stderr, Marks: env[2:], Nets: nets})
 				return err
 			})
 		}

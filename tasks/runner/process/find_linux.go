@@ -101,7 +101,7 @@ func (s *sought) kill(look look) {
 // stop stops all that are sought, and looks again until it finds no more that
 // run: a process that is killed while others fork makes room for their children.
 func (s *sought) stop(look look) map[int]*handle {
-	caught := make(map[int]*handle)
+	caught, gone := make(map[int]*handle), make(map[int]bool)
 	for range killPasses {
 		more := false
 		for _, pid := range look(s) {
@@ -125,6 +125,8 @@ func (s *sought) stop(look look) map[int]*handle {
 			}
 			// With the handle a second look, since another may have got the number.
 			if h.dead() || !s.is(&subject{pid: pid}) || h.signal(unix.SIGSTOP) != nil {
+				more = more || !gone[pid] // so may this one; it is found again for as long as nobody reaps it
+				gone[pid] = true
 				h.close()
 				continue
 			}

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // state returns the letter that /proc has for what a process does.
@@ -58,6 +60,62 @@ func TestAllAreStoppedBeforeOneIsKilled(t *testing.T) {
 	for _, pid := range pids {
 		if state(pid) != "Z" {
 			t.Errorf("process %d is in state %q, want Z", pid, state(pid))
+		}
+	}
+}
+
+// A daemon forks and exits. When it is found dead, its child may be one that the
+// same look did not see.
+func TestAProcessFoundDeadMayHaveLeftAChild(t *testing.T) {
+	var pids []int
+	for range 2 {
+		cmd := exec.Command("/bin/sleep", "300")
+		cmd.Env = []string{"MARK=" + t.Name()}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+		pids = append(pids, cmd.Process.Pid)
+	}
+	dead, child := pids[0], pids[1]
+	unix.Kill(dead, unix.SIGKILL)
+	waitExit(dead)
+	looks := 0
+	seek([]string{"MARK=" + t.Name()}, brand{}).kill(func(*sought) []int {
+		if looks++; looks == 1 {
+			return []int{dead}
+		}
+		return []int{dead, child}
+	})
+	if state(child) != "Z" {
+		t.Errorf("the child is in state %q after %d looks, want Z", state(child), looks)
+	}
+	if looks > 6 {
+		t.Errorf("there were %d looks, want an end of them though nobody reaps the dead", looks)
+	}
+}
+
+func TestNumbersGivenOutMeanwhileAreAskedAbout(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		lasts []int // what the kernel says, one time after the other
+		want  []int
+		ok    bool
+	}{
+		{"none", []int{7}, nil, true},
+		{"some", []int{9, 9}, []int{8, 9}, true},
+		{"more meanwhile", []int{9, 10, 12, 12}, []int{8, 9, 10, 11, 12}, true},
+		{"begun anew", []int{9, 3}, []int{8, 9}, false},
+		{"too many", []int{7 + maxNewcomers + 1}, nil, false},
+	} {
+		var asked []int
+		ok := born(7, func() (int, bool) {
+			n := c.lasts[0]
+			c.lasts = c.lasts[1:]
+			return n, true
+		}, func(n int) { asked = append(asked, n) })
+		if ok != c.ok || !slices.Equal(asked, c.want) {
+			t.Errorf("%s: asked about %v, %t; want %v, %t", c.name, asked, ok, c.want, c.ok)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -25,27 +27,54 @@ type look func(*sought) []int
 // reading /proc is saved.
 func newcomers(pid int, started time.Time) look {
 	return func(s *sought) (found []int) {
-		last, ok := lastPid()
-		if !ok || time.Since(started) > shortRun || last < pid || last-pid > maxNewcomers {
-			return everyone(s)
-		}
-		for n := pid + 1; n <= last; n++ {
+		if time.Since(started) > shortRun || !born(pid, lastPid, func(n int) {
 			if s.is(&subject{pid: n}) {
 				found = append(found, n)
 			}
+		}) {
+			return everyone(s)
 		}
 		return found
 	}
 }
 
+// born asks about each number that was given out after that one, and about those
+// that are given out meanwhile: one that had not been asked about yet may have forked
+// and be gone by then. It reports false if they are too many, or not known.
+func born(after int, last func() (int, bool), ask func(pid int)) bool {
+	first := after
+	for {
+		n, ok := last()
+		if !ok || n < after || n-first > maxNewcomers {
+			return false
+		}
+		if n == after {
+			return true
+		}
+		for ; after < n; after++ {
+			ask(after + 1)
+		}
+	}
+}
+
+// lastPidFile stays open: each task's end reads it.
+var lastPidFile = sync.OnceValues(func() (int, error) {
+	return unix.Open("/proc/sys/kernel/ns_last_pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+})
+
 // lastPid returns the number that was given out last.
 func lastPid() (int, bool) {
-	b, err := os.ReadFile("/proc/sys/kernel/ns_last_pid")
+	fd, err := lastPidFile()
 	if err != nil {
 		return 0, false
 	}
-	n, err := strconv.Atoi(string(bytes.TrimSpace(b)))
-	return n, err == nil
+	var b [32]byte
+	n, err := unix.Pread(fd, b[:], 0)
+	if err != nil {
+		return 0, false
+	}
+	pid, err := strconv.Atoi(string(bytes.TrimSpace(b[:n])))
+	return pid, err == nil
 }
 
 // everyone looks among all processes: about 20 µs for each. When many tasks are
@@ -101,10 +130,8 @@ func (r *round) look(list func() []int) {
 	}
 	// Who was born meanwhile is not in the list, and may be all that is left: one
 	// that forks and exits, over and over.
-	if after, _ := lastPid(); ok && after-before <= maxNewcomers {
-		for n := before + 1; n <= after; n++ {
-			r.ask(n)
-		}
+	if ok {
+		born(before, lastPid, r.ask) // false: so many that the next round has to find them
 	}
 }
 
