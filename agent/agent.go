@@ -43,6 +43,7 @@ type Agent struct {
 	port     *port.Port
 	blobs    *blob.Store
 	http     *http.Client // to nodes, by id
+	bulk     *http.Client // the same, for large contents
 	trackers *http.Client // to trackers, by URL
 
 	// The posture; both nil: insecure.

@@ -68,6 +68,11 @@ type Config struct {
 	Policy policy.Policy
 	// Slots is how many tasks run at once here. Default: the number of CPUs.
 	Slots int
+	// CacheBytes bounds the inputs of tasks that are kept after their tasks, so
+	// that the next one finds them here; who was used longest ago goes first. 0:
+	// none is kept. Default: -1, which is 10 GiB, or a tenth of what is free on the
+	// disk of StateDir where that is less.
+	CacheBytes int64
 	// Unavailable keeps new tasks away from the worker from the start.
 	Unavailable bool
 	// Data is the user's JSON about the node, at most about 256 KiB.
@@ -106,16 +111,17 @@ type Config struct {
 // DefaultConfig returns the configuration of `scagent agent` without flags.
 func DefaultConfig() Config {
 	return Config{
-		Roles:     []membership.Role{membership.RoleWorker, membership.RoleMaster},
-		Cluster:   "default",
-		Version:   Version(),
-		Multicast: true,
-		Profile:   membership.ProfileLAN,
-		Slots:     runtime.NumCPU(),
-		Lease:     3 * time.Second,
-		Grace:     5 * time.Second,
-		Network:   port.Machine,
-		Logger:    log.New(io.Discard, "", 0),
+		Roles:      []membership.Role{membership.RoleWorker, membership.RoleMaster},
+		Cluster:    "default",
+		Version:    Version(),
+		Multicast:  true,
+		Profile:    membership.ProfileLAN,
+		Slots:      runtime.NumCPU(),
+		CacheBytes: -1,
+		Lease:      3 * time.Second,
+		Grace:      5 * time.Second,
+		Network:    port.Machine,
+		Logger:     log.New(io.Discard, "", 0),
 	}
 }
 

@@ -12,30 +12,36 @@ import (
 
 	"github.com/scagent/scagent/agent/port"
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/blob"
 )
 
 // Contents too large to travel inside a task are files named by hash. Whoever
 // needs one fetches it over HTTP from the node that has it: a worker the inputs
-// of a task, a master the files that a task made.
+// of a task, a master the files that a task made. A file gets its hash where the
+// master's node takes it in: from the client that puts it, or from the worker.
 
 // MaxBlobBytes bounds one file.
 const MaxBlobBytes = 1 << 40
 
-const blobPath = "/scagent/v1/blob/"
+const blobPath = blob.Path
 
-// newHTTPClient returns a client whose hosts are node ids.
-func (a *Agent) newHTTPClient() *http.Client {
+// newHTTPClients returns clients whose hosts are node ids: one for what is small,
+// and one for large contents.
+func (a *Agent) newHTTPClients() (small, bulk *http.Client) {
+	dial := func(ctx context.Context, node string) (net.Conn, error) {
+		return a.dialNode(ctx, port.SortHTTP, node)
+	}
 	return &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			node, _, err := net.SplitHostPort(addr)
 			if err != nil {
 				return nil, err
 			}
-			return a.dialNode(ctx, port.SortHTTP, node)
+			return dial(ctx, node)
 		},
 		MaxIdleConnsPerHost: 4,
 		DisableCompression:  true,
-	}}
+	}}, &http.Client{Transport: &blob.Bulk{Dial: dial}}
 }
 
 // newTrackerClient returns a client for the URLs of trackers. In the open posture
@@ -60,44 +66,28 @@ func (a *Agent) newTrackerClient() *http.Client {
 	return &http.Client{Transport: t}
 }
 
-// fetch brings content that a node has here, and holds it.
-func (a *Agent) fetch(ctx context.Context, node string, c *tasks.Content) error {
-	if a.blobs.Hold(c.Blob) == nil {
-		return nil // it is here already
+// contentAt returns how to fetch content that a node has.
+func (a *Agent) contentAt(node string, c *tasks.Content) (client *http.Client, url string) {
+	client = a.http
+	if c.Size >= blob.BulkBytes {
+		client = a.bulk
 	}
-	if err := a.blobs.Fetch(ctx, a.http, "http://"+node+blobPath+c.Blob, c.Blob, c.Size); err != nil {
-		return err
-	}
-	return a.blobs.Hold(c.Blob)
+	return client, "http://" + node + blobPath + c.Blob
 }
 
 // openContent opens content that a task names by hash, for a runner.
 func (a *Agent) openContent(ctx context.Context, node string, c *tasks.Content) (io.ReadCloser, error) {
-	if err := a.fetch(ctx, node, c); err != nil {
-		return nil, err
-	}
-	f, _, err := a.blobs.Get(c.Blob)
+	client, url := a.contentAt(node, c)
+	f, err := a.blobs.Fetch(ctx, client, url, c.Blob, c.Size)
 	if err != nil {
-		a.blobs.Release(c.Blob)
 		return nil, err
 	}
-	return &heldFile{f, a, c.Blob}, nil
-}
-
-// heldFile gives its blob up when it is closed.
-type heldFile struct {
-	*os.File
-	a    *Agent
-	blob string
-}
-
-func (f *heldFile) Close() error {
-	f.a.blobs.Release(f.blob)
-	return f.File.Close()
+	return f, nil
 }
 
 // keep takes over a file that a task made: into memory if it has at most inline
-// bytes, else into the blob store.
+// bytes, else into the blob store, where it has a name until the master names it
+// by its hash.
 func (a *Agent) keep(path string, inline int64) (tasks.Content, error) {
 	fi, err := os.Stat(path)
 	if err != nil {
@@ -107,11 +97,37 @@ func (a *Agent) keep(path string, inline int64) (tasks.Content, error) {
 		b, err := os.ReadFile(path)
 		return tasks.Content{Inline: b}, err
 	}
-	hash, size, err := a.blobs.Adopt(path)
-	if err != nil {
-		return tasks.Content{}, err
+	name, size, err := a.blobs.Stage(path)
+	return tasks.Content{Blob: name, Size: size}, err
+}
+
+// receive brings a file that a task made here from its worker, holds it, and names
+// it by its hash.
+func (a *Agent) receive(ctx context.Context, node string, c *tasks.Content) error {
+	if node == a.id.id {
+		return a.receiveOwn(ctx, c)
 	}
-	return tasks.Content{Blob: hash, Size: size}, a.blobs.Hold(hash)
+	client, url := a.contentAt(node, c)
+	hash, err := a.blobs.Receive(ctx, client, url, c.Size)
+	if err == nil {
+		c.Blob = hash
+	}
+	return err
+}
+
+// receiveOwn does so for the worker that is part of this agent.
+func (a *Agent) receiveOwn(ctx context.Context, c *tasks.Content) error {
+	f, _, err := a.blobs.Get(c.Blob)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	hash, size, err := a.blobs.Put(ctx, f, MaxBlobBytes)
+	if err != nil {
+		return err
+	}
+	c.Blob, c.Size = hash, size
+	return a.blobs.Hold(hash)
 }
 
 func (a *Agent) hold(c *tasks.Content) {

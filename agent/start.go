@@ -52,10 +52,11 @@ func (a *Agent) open(ctx context.Context) (err error) {
 	if err := a.openPort(ctx); err != nil {
 		return err
 	}
-	if a.blobs, err = blob.Open(a.home.Path("blobs")); err != nil {
+	if a.blobs, err = blob.Open(a.home.Path("blobs"), a.cfg.CacheBytes); err != nil {
 		return err
 	}
-	a.http, a.trackers = a.newHTTPClient(), a.newTrackerClient()
+	a.http, a.bulk = a.newHTTPClients()
+	a.trackers = a.newTrackerClient()
 	if err := a.openTasks(); err != nil {
 		return err
 	}
@@ -128,7 +129,7 @@ func (a *Agent) openTasks() error {
 	}
 	mc := master.DefaultConfig()
 	mc.Node, mc.Links, mc.Announce, mc.Lease, mc.Logger = a.id.id, links{a}, a.announce, a.cfg.Lease, a.cfg.Logger
-	mc.Fetch, mc.Hold, mc.Release = a.fetch, a.hold, a.release
+	mc.Fetch, mc.Hold, mc.Release = a.receive, a.hold, a.release
 	mc.Changed = func(r tasks.Result) {
 		st := api.BriefOf(&r)
 		a.feed.Append(api.Event{Event: "task", Task: &st})

@@ -2,12 +2,16 @@ package blob
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -22,86 +26,159 @@ const (
 // errPermanent marks an answer that another try would not change.
 var errPermanent = errors.New("refused")
 
-// Fetch downloads the content of the given hash and size from a URL that serves
-// it as ServeHTTP does, unless it is here already. Fetches of one hash at the
-// same time share one download. Nobody holds the content yet. Errors:
-// ErrNotFound, ErrCorrupt (another content, or another size, came), ErrFull,
-// ErrClosed, the cause of ctx, or what the last connection broke off with.
-// Redirects are not followed.
-func (s *Store) Fetch(ctx context.Context, client *http.Client, url, hash string, size int64) error {
-	if !hashForm.MatchString(hash) || size < 0 {
-		return fmt.Errorf("blob %.64q of %d bytes: not a hash and a size", hash, size)
+// Fetch opens the content of the given hash and size, and downloads it from a URL
+// that serves it as ServeHTTP does, unless it is here already. Fetches of one hash
+// at the same time share one download.
+//
+// What is large has been compared with the checksum that its sender had from when
+// it was stored there, not with its hash. It is given without that only to who
+// fetches it from the same host, which can tell itself nothing but its own lie;
+// all others wait until it is hashed.
+//
+// Errors: ErrNotFound, ErrCorrupt (another content, or another size, came),
+// ErrFull, ErrClosed, the cause of ctx, or what the last connection broke off
+// with. Redirects are not followed.
+func (s *Store) Fetch(ctx context.Context, client *http.Client, from, hash string, size int64) (*Held, error) {
+	u, err := url.Parse(from)
+	if err != nil || u.Host == "" || !hashForm.MatchString(hash) || size < 0 {
+		return nil, fmt.Errorf("blob %.64q of %d bytes from %.200q: not a hash, a size and a URL", hash, size, from)
 	}
 	for {
 		s.mu.Lock()
 		if s.closed {
 			s.mu.Unlock()
-			return ErrClosed
+			return nil, ErrClosed
 		}
-		if e := s.blobs[hash]; e != nil && e.verified {
-			e.since = time.Now()
+		e := s.blobs[hash]
+		if e != nil && (e.verified || e.source == u.Host) {
+			s.holdLocked(hash, e, 1)
 			s.mu.Unlock()
-			return nil
+			return s.held(hash, e)
 		}
-		left := s.blobs[hash] != nil
-		other := s.fetching[hash]
-		var mine chan struct{}
-		if other == nil && !left {
-			mine = make(chan struct{})
-			s.fetching[hash] = mine
+		coming := s.fetching[hash]
+		if coming == nil && e == nil {
+			s.fetching[hash] = make(chan struct{})
 		}
 		s.mu.Unlock()
 
 		switch {
-		case left: // by an earlier agent: as good as fetched, or dropped
+		case coming != nil:
+			select {
+			case <-coming:
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		case e != nil: // it matches its hash, or is dropped
 			if f, _, err := s.Get(hash); err == nil {
 				f.Close()
 			} else if !errors.Is(err, ErrNotFound) {
-				return err
+				return nil, err
 			}
-		case mine != nil:
-			err := s.download(ctx, client, url, hash, size)
-			s.mu.Lock()
-			delete(s.fetching, hash)
-			s.mu.Unlock()
-			close(mine)
-			return err
 		default:
-			select {
-			case <-other:
-			case <-ctx.Done():
-				return context.Cause(ctx)
+			e, err := s.fetch(ctx, client, from, u.Host, hash, size)
+			s.arrived(hash)
+			if err != nil {
+				return nil, err
 			}
+			return s.held(hash, e)
 		}
 	}
 }
 
-// download fetches one content, with as many connections as it takes.
-func (s *Store) download(ctx context.Context, client *http.Client, url, hash string, size int64) error {
-	in, err := s.begin()
+// arrived ends the wait for a content that was on its way in.
+func (s *Store) arrived(hash string) {
+	s.mu.Lock()
+	close(s.fetching[hash])
+	delete(s.fetching, hash)
+	s.mu.Unlock()
+}
+
+// held opens e, which is held for it.
+func (s *Store) held(hash string, e *entry) (*Held, error) {
+	f, err := os.Open(e.path)
 	if err != nil {
-		return err
+		s.Release(hash)
+		return nil, fmt.Errorf("blob: %w", err)
+	}
+	return &Held{File: f, s: s, hash: hash, e: e}, nil
+}
+
+// fetch downloads a content, which is held once then.
+func (s *Store) fetch(ctx context.Context, client *http.Client, from, host, hash string, size int64) (*entry, error) {
+	in, err := s.begin(size < BulkBytes)
+	if err != nil {
+		return nil, err
 	}
 	defer in.discard()
+	if err := in.download(ctx, client, from, hash, size); err != nil {
+		return nil, err
+	}
+	e := &entry{holds: 1, cached: true, verified: in.sums.sha != nil, source: host}
+	switch {
+	case e.verified:
+	case in.told == nil: // it does not know it
+		e.verified, in.sums = true, newSums(true)
+		if err := in.sums.read(in.s.ctx, io.NewSectionReader(in.f, 0, size)); err != nil {
+			return nil, fmt.Errorf("blob %s: %w", hash, err)
+		}
+	case *in.told != in.sums.crc:
+		return nil, fmt.Errorf("fetch blob from %s: %w: want checksum %08x, got %08x", from, ErrCorrupt, *in.told, in.sums.crc)
+	}
+	if e.verified && in.sums.hash() != hash {
+		return nil, fmt.Errorf("fetch blob from %s: %w: want %s, got %s", from, ErrCorrupt, hash, in.sums.hash())
+	}
+	return in.commit(hash, e)
+}
+
+// Receive downloads what a node has staged (see Stage) and returns its hash. It is
+// held once. Errors are as Fetch's.
+func (s *Store) Receive(ctx context.Context, client *http.Client, from string, size int64) (hash string, err error) {
+	in, err := s.begin(true)
+	if err != nil {
+		return "", err
+	}
+	defer in.discard()
+	if err := in.download(ctx, client, from, path.Base(from), size); err != nil {
+		return "", err
+	}
+	switch {
+	case in.told == nil:
+		return "", fmt.Errorf("fetch blob from %s: %w: it tells no checksum", from, ErrCorrupt)
+	case *in.told != in.sums.crc:
+		return "", fmt.Errorf("fetch blob from %s: %w: want checksum %08x, got %08x", from, ErrCorrupt, *in.told, in.sums.crc)
+	}
+	hash = in.sums.hash()
+	_, err = in.commit(hash, &entry{holds: 1, verified: true})
+	return hash, err
+}
+
+// download fetches one content, with as many connections as it takes, and the
+// checksum that its sender has.
+func (in *inbound) download(ctx context.Context, client *http.Client, from, name string, size int64) error {
 	direct := *client
 	direct.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	most := int64(0) // that there ever was: a server without ranges begins anew each time
+	whole := false
 	for tries := 0; ; {
-		err := in.receive(ctx, &direct, url, hash, size)
+		err := in.receive(ctx, &direct, from, name, size)
 		if err == nil {
-			break
+			if whole || in.told != nil || size < BulkBytes {
+				return nil
+			}
+			whole = true // it is summed up there while it is sent: ask for that
+			continue
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if errors.Is(err, errPermanent) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFull) || errors.Is(err, ErrNotFound) {
-			return fmt.Errorf("fetch blob from %s: %w", url, err)
+			return fmt.Errorf("fetch blob from %s: %w", from, err)
 		}
 		if in.size > most {
 			most, tries = in.size, 0
 		}
 		if tries++; tries == fetchTries {
-			return fmt.Errorf("fetch blob from %s: gave up at %d of %d bytes: %w", url, in.size, size, err)
+			return fmt.Errorf("fetch blob from %s: gave up at %d of %d bytes: %w", from, in.size, size, err)
 		}
 		select {
 		case <-time.After(fetchBackoff << (tries - 1)):
@@ -109,29 +186,29 @@ func (s *Store) download(ctx context.Context, client *http.Client, url, hash str
 			return context.Cause(ctx)
 		}
 	}
-	if got := in.sum(); got != hash {
-		return fmt.Errorf("fetch blob from %s: %w: want %s, got %s", url, ErrCorrupt, hash, got)
-	}
-	_, _, err = in.commit()
-	return err
 }
 
 // receive makes one request for what is missing, and returns nil when all is
 // there.
-func (in *inbound) receive(ctx context.Context, client *http.Client, url, hash string, size int64) error {
+func (in *inbound) receive(ctx context.Context, client *http.Client, from, name string, size int64) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	idle := time.AfterFunc(fetchIdle, func() { cancel(fmt.Errorf("nothing came for %v", fetchIdle)) })
 	defer idle.Stop()
 
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	whole := in.size == size && size > 0 // but for its checksum
+	method := http.MethodGet
+	if whole {
+		method = http.MethodHead
+	}
+	req, err := http.NewRequestWithContext(ctx, method, from, nil)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errPermanent, err)
 	}
 	req.Header.Set("Accept-Encoding", "identity")
-	if in.size > 0 {
+	if in.size > 0 && !whole {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", in.size))
-		req.Header.Set("If-Range", `"`+hash+`"`)
+		req.Header.Set("If-Range", `"`+name+`"`)
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -142,20 +219,34 @@ func (in *inbound) receive(ctx context.Context, client *http.Client, url, hash s
 	case resp.StatusCode == http.StatusPartialContent &&
 		strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", in.size)):
 	case resp.StatusCode == http.StatusOK:
-		if err := in.restart(); err != nil {
-			return err
+		if !whole {
+			err = in.restart()
 		}
 	case resp.StatusCode == http.StatusNotFound:
-		return ErrNotFound
+		err = ErrNotFound
 	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
-		return fmt.Errorf("the answer was %s", resp.Status)
+		err = fmt.Errorf("the answer was %s", resp.Status)
 	default:
-		return fmt.Errorf("%w: the answer was %s", errPermanent, resp.Status)
+		err = fmt.Errorf("%w: the answer was %s", errPermanent, resp.Status)
+	}
+	if err != nil {
+		return err
+	}
+	if crc, err := strconv.ParseUint(resp.Header.Get(sumHeader), 16, 32); err == nil {
+		told := uint32(crc)
+		in.told = &told
+	}
+	if whole {
+		return nil
 	}
 	if n := resp.ContentLength; n >= 0 && in.size+n != size {
 		return fmt.Errorf("%w: want %d bytes, it has %d", ErrCorrupt, size, in.size+n)
 	}
-	err = in.copy(ctx, &idleReader{r: resp.Body, idle: idle}, size)
+	if b, ok := resp.Body.(*bulkBody); ok && b.moves() {
+		err = in.move(b, size, idle)
+	} else {
+		err = in.copy(ctx, &idleReader{r: resp.Body, idle: idle}, size)
+	}
 	switch {
 	case errors.Is(err, ErrTooLarge):
 		return fmt.Errorf("%w: it has more than %d bytes", ErrCorrupt, size)
@@ -167,12 +258,54 @@ func (in *inbound) receive(ctx context.Context, client *http.Client, url, hash s
 	return fmt.Errorf("%w: want %d bytes, it has %d", ErrCorrupt, size, in.size)
 }
 
+// Pieces that the kernel moves are read again, to sum them up, by a second
+// goroutine, which is at most so many of them behind: they are in the kernel's
+// cache still.
+const (
+	moveBytes = 1 << 20
+	moveAhead = 64
+)
+
+// move appends the body b, which makes size bytes of the whole, as copy does.
+func (in *inbound) move(b *bulkBody, size int64, idle *time.Timer) error {
+	queue := make(chan int64, moveAhead)
+	var sumError error
+	var summing sync.WaitGroup
+	at := in.size
+	summing.Go(func() {
+		for n := range queue {
+			if sumError == nil {
+				sumError = in.sums.read(in.s.ctx, io.NewSectionReader(in.f, at, n))
+			}
+			at += n
+		}
+	})
+	var err error
+	for in.size < size && err == nil {
+		idle.Reset(fetchIdle)
+		var n int64
+		n, err = b.moveTo(in.f, min(moveBytes, size-in.size))
+		in.size += n
+		queue <- n
+	}
+	idle.Stop()
+	close(queue)
+	summing.Wait()
+	switch {
+	case sumError != nil:
+		return fmt.Errorf("%w: blob store: %w", errPermanent, sumError)
+	case err != nil && isFull(err):
+		return in.s.writeError(err)
+	}
+	return err
+}
+
 // restart forgets what was received.
 func (in *inbound) restart() error {
 	if in.size == 0 {
 		return nil
 	}
-	in.size, in.hash = 0, sha256.New()
+	in.size, in.sums = 0, newSums(in.sums.sha != nil)
 	_, err := in.f.Seek(0, io.SeekStart)
 	if err == nil {
 		err = in.f.Truncate(0)

@@ -27,6 +27,15 @@ func server(t *testing.T, s *Store, wrap func(http.Handler) http.Handler) *httpt
 	return srv
 }
 
+// fetch fetches a content into s and gives it back at once.
+func fetch(ctx context.Context, s *Store, client *http.Client, url, hash string, size int64) error {
+	h, err := s.Fetch(ctx, client, url, hash, size)
+	if err != nil {
+		return err
+	}
+	return h.Close()
+}
+
 func TestServe(t *testing.T) {
 	s := mustOpen(t, t.TempDir())
 	b := noise(1000)
@@ -84,7 +93,7 @@ func TestFetch(t *testing.T) {
 		b := noise(n)
 		mustPut(t, from, b)
 		for range 2 { // the second finds it here
-			if err := to.Fetch(t.Context(), srv.Client(), srv.URL+Path+sum(b), sum(b), int64(n)); err != nil {
+			if err := fetch(t.Context(), to, srv.Client(), srv.URL+Path+sum(b), sum(b), int64(n)); err != nil {
 				t.Fatalf("Fetch of %d bytes = %v", n, err)
 			}
 		}
@@ -133,7 +142,7 @@ func TestFetchGoesOnWhereItBroke(t *testing.T) {
 	mustPut(t, from, b)
 	f := &flaky{Handler: from, after: 300_000}
 	srv := server(t, from, func(http.Handler) http.Handler { return f })
-	if err := to.Fetch(t.Context(), srv.Client(), srv.URL+Path+sum(b), sum(b), int64(len(b))); err != nil {
+	if err := fetch(t.Context(), to, srv.Client(), srv.URL+Path+sum(b), sum(b), int64(len(b))); err != nil {
 		t.Fatal(err)
 	}
 	mustHave(t, to, b)
@@ -153,7 +162,7 @@ func TestFetchThatGetsNowhereGivesUp(t *testing.T) {
 	mustPut(t, from, b)
 	for _, f := range []*flaky{{Handler: from}, {Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }), after: 1}} {
 		srv := server(t, from, func(http.Handler) http.Handler { return f })
-		err := to.Fetch(t.Context(), srv.Client(), srv.URL+Path+sum(b), sum(b), int64(len(b)))
+		err := fetch(t.Context(), to, srv.Client(), srv.URL+Path+sum(b), sum(b), int64(len(b)))
 		if err == nil || !strings.Contains(err.Error(), "gave up at 0 of 100000 bytes") || f.requests.Load() != fetchTries {
 			t.Errorf("Fetch = %v after %d requests", err, f.requests.Load())
 		}
@@ -176,7 +185,7 @@ func TestFetchFromAServerWithoutRangesStartsAgain(t *testing.T) {
 			f.ServeHTTP(w, r)
 		})
 	})
-	if err := to.Fetch(t.Context(), srv.Client(), srv.URL+Path+sum(b), sum(b), int64(len(b))); err != nil {
+	if err := fetch(t.Context(), to, srv.Client(), srv.URL+Path+sum(b), sum(b), int64(len(b))); err != nil {
 		t.Fatal(err)
 	}
 	mustHave(t, to, b)
@@ -217,7 +226,7 @@ func TestFetchOfSomethingElse(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			srv := server(t, to, func(http.Handler) http.Handler { return c.h })
-			if err := to.Fetch(t.Context(), srv.Client(), srv.URL, sum(b), int64(c.size)); !errors.Is(err, c.want) {
+			if err := fetch(t.Context(), to, srv.Client(), srv.URL, sum(b), int64(c.size)); !errors.Is(err, c.want) {
 				t.Errorf("Fetch = %v, want %v", err, c.want)
 			}
 			if n := files(t, to.dir); n != 0 {
@@ -225,10 +234,10 @@ func TestFetchOfSomethingElse(t *testing.T) {
 			}
 		})
 	}
-	if err := to.Fetch(t.Context(), http.DefaultClient, "http://127.0.0.1/", "../x", 1); err == nil {
+	if err := fetch(t.Context(), to, http.DefaultClient, "http://127.0.0.1/", "../x", 1); err == nil {
 		t.Error("Fetch of a path = nil")
 	}
-	if err := to.Fetch(t.Context(), http.DefaultClient, "http://127.0.0.1/", sum(b), -1); err == nil {
+	if err := fetch(t.Context(), to, http.DefaultClient, "http://127.0.0.1/", sum(b), -1); err == nil {
 		t.Error("Fetch of a negative size = nil")
 	}
 }
@@ -245,17 +254,17 @@ func TestFetchesOfOneContentShareADownload(t *testing.T) {
 			h.ServeHTTP(w, r)
 		})
 	})
-	fetch := func(ctx context.Context) error {
-		return to.Fetch(ctx, srv.Client(), srv.URL+Path+sum(b), sum(b), int64(len(b)))
+	get := func(ctx context.Context) error {
+		return fetch(ctx, to, srv.Client(), srv.URL+Path+sum(b), sum(b), int64(len(b)))
 	}
 	first, cancel := context.WithCancel(t.Context())
 	errs := make(chan error)
-	go func() { errs <- fetch(first) }()
+	go func() { errs <- get(first) }()
 	<-arrived
 	var wg sync.WaitGroup
 	for range 5 {
 		wg.Go(func() {
-			if err := fetch(t.Context()); err != nil {
+			if err := get(t.Context()); err != nil {
 				t.Errorf("Fetch = %v", err)
 			}
 		})
@@ -302,7 +311,7 @@ func TestFetchLeavesAConnectionThatBringsNothing(t *testing.T) {
 		defer srv.Close()
 
 		begin := time.Now()
-		if err := to.Fetch(t.Context(), client, "http://peer"+Path+sum(b), sum(b), 2000); err != nil {
+		if err := fetch(t.Context(), to, client, "http://peer"+Path+sum(b), sum(b), 2000); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(begin); took < fetchIdle || took > fetchIdle+time.Second {

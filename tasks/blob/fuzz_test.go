@@ -19,7 +19,7 @@ import (
 
 func openFuzzed(t testing.TB) *Store {
 	t.Helper()
-	s, err := Open(t.TempDir())
+	s, err := Open(t.TempDir(), 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,13 +121,13 @@ func FuzzFetch(f *testing.F) {
 		dir := t.TempDir()
 		defer bounds.Check(t)()
 		synctest.Test(t, func(t *testing.T) {
-			s, err := Open(dir)
+			s, err := Open(dir, 1<<20)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer s.Close()
 			srv := &liar{status: status, headers: headers, bodies: strings.Split(bodies, "|")}
-			err = s.Fetch(context.Background(), &http.Client{Transport: srv}, "http://h/x", hash, int64(size))
+			err = fetch(context.Background(), s, &http.Client{Transport: srv}, "http://h/x", hash, int64(size))
 			if srv.elsewhere > 0 {
 				t.Errorf("%d requests went elsewhere", srv.elsewhere)
 			}

@@ -2,11 +2,8 @@ package blob
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"path/filepath"
@@ -28,7 +25,7 @@ var pieces = sync.Pool{New: func() any { return new([pieceBytes]byte) }}
 // size. Nobody holds it yet. Errors: ErrTooLarge, ErrFull, ErrClosed, r's own,
 // or the cause of ctx, which is looked at between two reads.
 func (s *Store) Put(ctx context.Context, r io.Reader, limit int64) (hash string, size int64, err error) {
-	in, err := s.begin()
+	in, err := s.begin(true)
 	if err != nil {
 		return "", 0, err
 	}
@@ -39,54 +36,9 @@ func (s *Store) Put(ctx context.Context, r io.Reader, limit int64) (hash string,
 		}
 		return "", 0, err
 	}
-	return in.commit()
-}
-
-// Adopt moves a file into the store, or copies and removes it where it lies on
-// another file system, has a second name or is another user's. It must be a regular
-// file, no symbolic link, that nobody writes to.
-func (s *Store) Adopt(path string) (hash string, size int64, err error) {
-	st, err := os.Lstat(path)
-	if err != nil {
-		return "", 0, fmt.Errorf("blob store: %w", err)
-	}
-	if !st.Mode().IsRegular() {
-		return "", 0, fmt.Errorf("blob store: %s is not a regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", 0, fmt.Errorf("blob store: %w", err)
-	}
-	defer f.Close()
-	if now, err := f.Stat(); err != nil || !os.SameFile(st, now) {
-		return "", 0, fmt.Errorf("blob store: %s was replaced while it was opened", path)
-	}
-	if !ours(st) {
-		return s.adoptCopy(f, path)
-	}
-	h := sha256.New()
-	if size, err = io.Copy(h, f); err != nil {
-		return "", 0, fmt.Errorf("blob store: %w", err)
-	}
-	err = f.Chmod(0o600)
-	if err == nil {
-		in := &inbound{s: s, path: path, hash: h, size: size}
-		hash, size, err = in.commit()
-	}
-	if err == nil || errors.Is(err, ErrClosed) {
-		return hash, size, err
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return "", 0, fmt.Errorf("blob store: %w", err)
-	}
-	return s.adoptCopy(f, path) // on another file system
-}
-
-func (s *Store) adoptCopy(f *os.File, path string) (hash string, size int64, err error) {
-	if hash, size, err = s.Put(context.Background(), f, 1<<62); err == nil {
-		err = os.Remove(path)
-	}
-	return hash, size, err
+	hash = in.sums.hash()
+	_, err = in.commit(hash, &entry{verified: true})
+	return hash, in.size, err
 }
 
 // inbound is a content on its way in. It belongs to one goroutine.
@@ -94,11 +46,13 @@ type inbound struct {
 	s    *Store
 	f    *os.File
 	path string
-	hash hash.Hash
-	size int64 // bytes written and hashed
+	sums *sums
+	told *uint32 // the checksum, by whoever sends it
+	size int64   // bytes written and summed up
 }
 
-func (s *Store) begin() (*inbound, error) {
+// begin begins a content, which is hashed or else only summed up.
+func (s *Store) begin(hashed bool) (*inbound, error) {
 	s.mu.Lock()
 	closed := s.closed
 	s.mu.Unlock()
@@ -109,7 +63,7 @@ func (s *Store) begin() (*inbound, error) {
 	if err != nil {
 		return nil, s.writeError(err)
 	}
-	return &inbound{s: s, f: f, path: f.Name(), hash: sha256.New()}, nil
+	return &inbound{s: s, f: f, path: f.Name(), sums: newSums(hashed)}, nil
 }
 
 // copy appends what r gives until its end. When that makes more than limit
@@ -176,62 +130,79 @@ type piece struct {
 }
 
 func (in *inbound) add(p *piece) {
-	in.hash.Write(p.buf[:p.n])
+	in.sums.Write(p.buf[:p.n])
 	pieces.Put(p.buf)
 }
 
-func (in *inbound) sum() string { return hex.EncodeToString(in.hash.Sum(nil)) }
-
-// commit puts the whole content under its hash, or drops it when that is there.
-func (in *inbound) commit() (string, int64, error) {
+// commit puts the whole content under its hash as e says, or drops it when that
+// is there; then it is held as often more as e is. It returns what is there.
+func (in *inbound) commit(hash string, e *entry) (*entry, error) {
 	if in.f != nil {
 		err := in.f.Close()
 		in.f = nil
 		if err != nil {
-			return "", 0, in.s.writeError(err)
+			return nil, in.s.writeError(err)
 		}
 	}
-	s, hash := in.s, in.sum()
+	s := in.s
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return "", 0, ErrClosed
+		return nil, ErrClosed
 	}
-	if e := s.blobs[hash]; e != nil && e.verified {
-		e.since = time.Now()
+	if old := s.blobs[hash]; old != nil && old.verified {
+		s.againLocked(hash, old, e)
 		s.mu.Unlock()
 		in.remove()
-		return hash, in.size, nil
+		return old, nil
 	}
 	s.lastN++
-	e := &entry{path: filepath.Join(s.dir, hash+"-"+strconv.FormatUint(s.lastN, 10)), size: in.size, verified: true}
+	e.path, e.size = filepath.Join(s.dir, hash+"-"+strconv.FormatUint(s.lastN, 10)), in.size
+	if e.sum = in.sums.known(); e.cached {
+		e.path += cached
+	}
 	s.mu.Unlock()
 
 	if err := os.Rename(in.path, e.path); err != nil {
-		return "", 0, s.writeError(err)
+		return nil, s.writeError(err)
 	}
 	in.path = ""
 
 	s.mu.Lock()
 	old := s.blobs[hash]
-	var unwanted string
-	e.since = time.Now()
 	if old != nil && old.verified { // another was faster
-		old.since, unwanted = e.since, e.path
-	} else {
-		if old != nil {
-			e.holds, unwanted = old.holds, old.path
-			s.dropLocked(hash, old)
-		}
-		s.blobs[hash] = e
-		s.bytes += e.size
-		s.armLocked()
+		s.againLocked(hash, old, e)
+		s.mu.Unlock()
+		remove(e.path)
+		return old, nil
+	}
+	var gone []string
+	if old != nil {
+		e.holds, e.cached = e.holds+old.holds, e.cached && old.cached
+		s.dropLocked(hash, old)
+		gone = append(gone, old.path)
+	}
+	e.since = time.Now()
+	s.addLocked(hash, e)
+	gone = append(gone, s.trimLocked()...)
+	if e.holds == 0 && !e.cached {
+		s.armLocked(e.since)
 	}
 	s.mu.Unlock()
-	if unwanted != "" {
-		os.Remove(unwanted)
+	remove(gone...)
+	return e, nil
+}
+
+// againLocked is told of a content that came again, as e says.
+func (s *Store) againLocked(hash string, old, e *entry) {
+	if !e.cached {
+		s.uncacheLocked(old)
+		old.since = time.Now()
 	}
-	return hash, in.size, nil
+	s.holdLocked(hash, old, e.holds)
+	if old.holds == 0 && !old.cached {
+		s.armLocked(old.since)
+	}
 }
 
 // discard removes what was not committed.

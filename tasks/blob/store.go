@@ -1,8 +1,8 @@
 package blob
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"container/list"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +20,12 @@ import (
 // Grace is how long a content stays that nobody holds, from when it came in.
 const Grace = 10 * time.Minute
 
-const incoming = "incoming-"
+// How names of files in the directory begin, or end.
+const (
+	incoming = "incoming-" // being written
+	staged   = "staged-"   // of Stage
+	cached   = "-cached"   // fetched
+)
 
 var (
 	// ErrNotFound: no content of that hash is here.
@@ -42,6 +47,7 @@ var hashForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 type Store struct {
 	dir   string
 	grace time.Duration
+	cache int64 // bytes of fetched contents that stay when nobody holds them
 	// create makes a temporary file; tests replace it.
 	create func(dir, pattern string) (*os.File, error)
 
@@ -52,9 +58,14 @@ type Store struct {
 	bytes    int64 // sum of their sizes
 	lastN    uint64
 	sweeper  *time.Timer              // nil: nothing will expire
-	fetching map[string]chan struct{} // downloads under way, closed at their end
+	cached   int64                    // sum of the sizes of fetched contents
+	unused   list.List                // hashes of fetched contents that nobody holds, the one used last at the back
+	fetching map[string]chan struct{} // contents on their way in, closed at their end
 
-	wg sync.WaitGroup // sweeps
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+	wg   sync.WaitGroup // sweeps, and what goes on in the background
+	back sync.Mutex     // held by who hashes in the background: one at a time
 }
 
 // entry is one content. Its fields are guarded by Store.mu.
@@ -62,20 +73,31 @@ type entry struct {
 	path     string // constant
 	size     int64  // constant
 	holds    int
-	since    time.Time // when it came in, last
-	verified bool      // it is known to match its hash
+	since    time.Time              // when it came in, last
+	cached   bool                   // it was fetched: it stays as long as there is room
+	unused   *list.Element          // its place in Store.unused, if it is there
+	verified bool                   // it is known to match its hash
+	staged   bool                   // constant: it has no hash, see Stage
+	source   string                 // constant: whom what is not verified came from; empty: an earlier agent
+	sum      func() (uint32, error) // its checksum
 }
 
 // Open returns the Store of a directory, which is made if need be and set to
-// mode 0700. It removes what a dead agent left half-written.
-func Open(dir string) (*Store, error) {
+// mode 0700. It removes what a dead agent left half-written. Fetched contents
+// that nobody holds stay while all fetched ones have at most so many bytes
+// together; below 0 stands for DefaultCacheBytes.
+func Open(dir string, cacheBytes int64) (*Store, error) {
 	s := &Store{dir: dir, grace: Grace, create: os.CreateTemp,
 		blobs: make(map[string]*entry), fetching: make(map[string]chan struct{})}
+	s.ctx, s.stop = context.WithCancel(context.Background())
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("blob store: %w", err)
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("blob store: %w", err)
+	}
+	if s.cache = cacheBytes; s.cache < 0 {
+		s.cache = DefaultCacheBytes(dir)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -87,17 +109,23 @@ func Open(dir string) (*Store, error) {
 		}
 	}
 	s.mu.Lock()
-	s.armLocked()
+	s.sortUnusedLocked()
+	gone := s.trimLocked()
+	if len(s.blobs) > s.unused.Len() {
+		s.armLocked(time.Now())
+	}
 	s.mu.Unlock()
+	remove(gone...)
 	return s, nil
 }
 
 // load takes over one directory entry of an earlier Store.
 func (s *Store) load(e fs.DirEntry) error {
 	path := filepath.Join(s.dir, e.Name())
-	hash, number, _ := strings.Cut(e.Name(), "-")
+	name, fetched := strings.CutSuffix(e.Name(), cached)
+	hash, number, _ := strings.Cut(name, "-")
 	n, err := strconv.ParseUint(number, 10, 63)
-	if strings.HasPrefix(e.Name(), incoming) {
+	if strings.HasPrefix(e.Name(), incoming) || strings.HasPrefix(e.Name(), staged) {
 		return os.Remove(path)
 	}
 	if !hashForm.MatchString(hash) || err != nil || !e.Type().IsRegular() {
@@ -111,13 +139,17 @@ func (s *Store) load(e fs.DirEntry) error {
 		return err
 	}
 	s.lastN = max(s.lastN, n)
-	s.blobs[hash] = &entry{path: path, size: st.Size(), since: time.Now()}
-	s.bytes += st.Size()
+	b := &entry{path: path, size: st.Size(), since: time.Now(), cached: fetched}
+	if fetched { // the order in which they came in is that in which they go
+		b.since = st.ModTime()
+	}
+	b.sum = func() (uint32, error) { return s.sumOf(path) }
+	s.addLocked(hash, b)
 	return nil
 }
 
-// Close stops the removal of expired contents and waits for one under way.
-// Nothing comes in any more; what is there stays on disk.
+// Close ends what goes on in the background and waits for it. Nothing comes in
+// any more; what is there stays on disk.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	s.closed = true
@@ -126,6 +158,7 @@ func (s *Store) Close() error {
 	}
 	s.sweeper = nil
 	s.mu.Unlock()
+	s.stop()
 	s.wg.Wait()
 	return nil
 }
@@ -133,49 +166,55 @@ func (s *Store) Close() error {
 // Get opens a content for reading. It stays readable until it is closed, also
 // when it is removed meanwhile.
 func (s *Store) Get(hash string) (*os.File, int64, error) {
+	f, e, err := s.get(hash)
+	if err != nil {
+		return nil, 0, err
+	}
+	return f, e.size, nil
+}
+
+func (s *Store) get(hash string) (*os.File, *entry, error) {
 	s.mu.Lock()
 	e := s.blobs[hash]
 	verified := e != nil && e.verified
 	s.mu.Unlock()
 	if e == nil {
-		return nil, 0, notFound(hash)
+		return nil, nil, notFound(hash)
 	}
 	f, err := os.Open(e.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if !s.drop(hash, e) {
-			return s.Get(hash) // it was removed, or came anew, in between
+			return s.get(hash) // it was removed, or came anew, in between
 		}
-		return nil, 0, notFound(hash)
+		return nil, nil, notFound(hash)
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("blob: %w", err)
+		return nil, nil, fmt.Errorf("blob: %w", err)
 	}
 	if !verified {
 		if err := s.verify(hash, e, f); err != nil {
 			f.Close()
-			return nil, 0, err
+			return nil, nil, err
 		}
 	}
-	return f, e.size, nil
+	return f, e, nil
 }
 
-// verify hashes a content that an earlier Store left.
+// verify hashes a content that an earlier Store left, or that came from another
+// node.
 func (s *Store) verify(hash string, e *entry, f *os.File) error {
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	sums := newSums(true)
+	if err := sums.read(s.ctx, io.NewSectionReader(f, 0, e.size+1)); err != nil {
 		return fmt.Errorf("blob %s: %w", hash, err)
 	}
-	if hex.EncodeToString(h.Sum(nil)) != hash {
+	if sums.hash() != hash {
 		if s.drop(hash, e) {
 			os.Remove(e.path)
 		}
 		return notFound(hash)
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("blob %s: %w", hash, err)
-	}
 	s.mu.Lock()
-	e.verified = true
+	e.verified, e.sum = true, sums.known()
 	s.mu.Unlock()
 	return nil
 }
@@ -191,9 +230,31 @@ func (s *Store) drop(hash string, e *entry) bool {
 	return true
 }
 
+func (s *Store) addLocked(hash string, e *entry) {
+	s.blobs[hash] = e
+	s.bytes += e.size
+	if e.cached {
+		s.cached += e.size
+	}
+	s.holdLocked(hash, e, 0)
+}
+
 func (s *Store) dropLocked(hash string, e *entry) {
+	s.uncacheLocked(e)
 	delete(s.blobs, hash)
 	s.bytes -= e.size
+}
+
+// holdLocked adds so many holds.
+func (s *Store) holdLocked(hash string, e *entry, n int) {
+	e.holds += n
+	switch {
+	case e.unused != nil && e.holds > 0:
+		s.unused.Remove(e.unused)
+		e.unused = nil
+	case e.cached && e.unused == nil && e.holds == 0:
+		e.unused = s.unused.PushBack(hash)
+	}
 }
 
 // Hold keeps a content until it is released as often as it was held.
@@ -204,12 +265,13 @@ func (s *Store) Hold(hash string) error {
 	if e == nil {
 		return notFound(hash)
 	}
-	e.holds++
+	s.holdLocked(hash, e, 1)
 	return nil
 }
 
 // Release takes back one Hold. With the last, a content older than Grace is
-// removed; a younger one follows when it is.
+// removed; a younger one follows when it is. A fetched one stays while there is
+// room.
 func (s *Store) Release(hash string) {
 	s.mu.Lock()
 	e := s.blobs[hash]
@@ -217,16 +279,25 @@ func (s *Store) Release(hash string) {
 		s.mu.Unlock()
 		return
 	}
-	e.holds--
-	expired := e.holds == 0 && time.Since(e.since) >= s.grace && !s.closed
-	if expired {
+	s.holdLocked(hash, e, -1)
+	var gone []string
+	switch {
+	case e.holds > 0 || s.closed:
+	case e.cached:
+		gone = s.trimLocked()
+	case time.Since(e.since) >= s.grace:
 		s.dropLocked(hash, e)
-	} else {
-		s.armLocked()
+		gone = []string{e.path}
+	default:
+		s.armLocked(e.since)
 	}
 	s.mu.Unlock()
-	if expired {
-		os.Remove(e.path) // an error: the next Open takes it over
+	remove(gone...)
+}
+
+func remove(paths ...string) {
+	for _, p := range paths {
+		os.Remove(p) // an error: the next Open takes it over
 	}
 }
 
@@ -250,18 +321,10 @@ func (s *Store) Stats() Stats {
 	return st
 }
 
-// armLocked sees to it that a sweep comes when something may expire.
-func (s *Store) armLocked() {
-	if s.closed || s.sweeper != nil || len(s.blobs) == 0 {
-		return
-	}
-	var first time.Time
-	for _, e := range s.blobs {
-		if e.holds == 0 && (first.IsZero() || e.since.Before(first)) {
-			first = e.since
-		}
-	}
-	if first.IsZero() {
+// armLocked sees to it that a sweep comes when what came in first, and may
+// expire, does.
+func (s *Store) armLocked(first time.Time) {
+	if s.closed || s.sweeper != nil {
 		return
 	}
 	// Not for each content by itself: they are swept in groups.
@@ -279,26 +342,33 @@ func (s *Store) sweep() {
 		s.mu.Unlock()
 		return
 	}
+	s.sweeper = nil
+	var first time.Time // of those that stay
 	for hash, e := range s.blobs {
-		if e.holds == 0 && time.Since(e.since) >= s.grace {
+		switch {
+		case e.holds > 0 || e.cached:
+		case time.Since(e.since) >= s.grace:
 			s.dropLocked(hash, e)
 			paths = append(paths, e.path)
+		case first.IsZero() || e.since.Before(first):
+			first = e.since
 		}
 	}
-	s.sweeper = nil
-	s.armLocked()
-	s.mu.Unlock()
-	for _, p := range paths {
-		os.Remove(p) // an error: the next Open takes it over
+	if !first.IsZero() {
+		s.armLocked(first)
 	}
+	s.mu.Unlock()
+	remove(paths...)
 }
 
 func notFound(hash string) error { return fmt.Errorf("%w: %.64q", ErrNotFound, hash) }
 
 // writeError says in one line why a content could not be written.
 func (s *Store) writeError(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if isFull(err) {
 		return fmt.Errorf("%w: %s; free some space there", ErrFull, s.dir)
 	}
 	return fmt.Errorf("blob store: %w", err)
 }
+
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

@@ -20,7 +20,7 @@ import (
 
 func mustOpen(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := Open(dir)
+	s, err := Open(dir, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,119 +315,12 @@ func TestNextAgentTakesOver(t *testing.T) {
 	}
 }
 
-func TestAdopt(t *testing.T) {
-	s := mustOpen(t, t.TempDir())
-	dir := t.TempDir()
-	write := func(name string, b []byte) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, b, 0o444); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	adopt := func(path string, b []byte) {
-		t.Helper()
-		hash, size, err := s.Adopt(path)
-		if err != nil || hash != sum(b) || size != int64(len(b)) {
-			t.Errorf("Adopt = %s, %d, %v", hash, size, err)
-		}
-		mustHave(t, s, b)
-		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("the file adopted is still there: %v", err)
-		}
-	}
-	a, b := noise(pieceBytes*2), noise(77)
-	adopt(write("a", a), a)
-	adopt(write("a again", a), a)
-
-	// A file with a second name could still be changed by that.
-	path := write("b", b)
-	if err := os.Link(path, filepath.Join(dir, "other")); err != nil {
-		t.Fatal(err)
-	}
-	adopt(path, b)
-	if err := os.Chmod(filepath.Join(dir, "other"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "other"), []byte("changed"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	mustHave(t, s, b)
-
-	if err := os.Symlink("other", filepath.Join(dir, "link")); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"link", ".", "none"} {
-		if hash, _, err := s.Adopt(dir + "/" + name); err == nil {
-			t.Errorf("Adopt(%s) = %s", name, hash)
-		}
-	}
-	s.Close()
-	path = write("late", b)
-	if _, _, err := s.Adopt(path); !errors.Is(err, ErrClosed) {
-		t.Errorf("Adopt after Close = %v", err)
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Errorf("a file that was not adopted: %v", err)
-	}
-}
-
-// A file of a task's user is open in what is left of the task.
-func TestAdoptedFileOfAnotherUserCannotBeChanged(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root can")
-	}
-	s := mustOpen(t, t.TempDir())
-	path, b := filepath.Join(t.TempDir(), "f"), noise(100)
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chown(path, 65534, 65534); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, _, err := s.Adopt(path); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.WriteAt([]byte("changed"), 0); err != nil {
-		t.Fatal(err)
-	}
-	mustHave(t, s, b)
-	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the file adopted is still there: %v", err)
-	}
-}
-
-func TestAdoptFromAnotherFileSystem(t *testing.T) {
-	dir, err := os.MkdirTemp("/dev/shm", "scagent-test-")
-	if err != nil {
-		t.Skip(err)
-	}
-	defer os.RemoveAll(dir)
-	s := mustOpen(t, t.TempDir())
-	b := noise(pieceBytes + 5)
-	if err := os.WriteFile(dir+"/x", b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := s.Adopt(dir + "/x"); err != nil {
-		t.Fatal(err)
-	}
-	mustHave(t, s, b)
-	if n := files(t, dir) + files(t, s.dir); n != 1 {
-		t.Errorf("%d files, want 1", n)
-	}
-}
-
 func TestOpenOfABadDirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := Open(file); err == nil {
+	if s, err := Open(file, 0); err == nil {
 		s.Close()
 		t.Error("Open of a file = nil")
 	}
@@ -436,7 +329,7 @@ func TestOpenOfABadDirectory(t *testing.T) {
 func BenchmarkPut(b *testing.B) {
 	for name, n := range map[string]int{"4KiB": 4 << 10, "64MiB": 64 << 20} {
 		b.Run("payload="+name, func(b *testing.B) {
-			s, err := Open(b.TempDir())
+			s, err := Open(b.TempDir(), 0)
 			if err != nil {
 				b.Fatal(err)
 			}

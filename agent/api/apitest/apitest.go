@@ -61,7 +61,7 @@ var _ api.Backend = (*Backend)(nil)
 // run commands and functions with run. It is stopped when the test ends.
 func New(t testing.TB, run Run) *Backend {
 	t.Helper()
-	store, err := blob.Open(t.TempDir())
+	store, err := blob.Open(t.TempDir(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -154,7 +154,7 @@ func (d *Dir) Put(ctx context.Context, a *tasks.Attempt, name string, mode uint3
 	if err := makeParents(root, name); err != nil {
 		return placeError(name, err)
 	}
-	n, err := write(root, name, fs.FileMode(mode&0o777), from)
+	n, err := d.write(root, name, fs.FileMode(mode&0o777), from)
 	if err != nil {
 		return placeError(name, err)
 	}
@@ -193,7 +193,27 @@ func Stdin(ctx context.Context, a *tasks.Attempt) (io.Reader, error) {
 	return r, nil
 }
 
-func write(root *os.Root, name string, mode fs.FileMode, from io.Reader) (int64, error) {
+// mover is content that can become a file without a copy. MoveTo reports whether
+// it did; if not, nothing is there.
+type mover interface {
+	MoveTo(path string) (bool, error)
+}
+
+// arriving is the name of a file until it is where no link of a repository can
+// have led it.
+const arriving = ".scagent-arriving"
+
+// write makes the file and returns its size.
+func (d *Dir) write(root *os.Root, name string, mode fs.FileMode, from io.Reader) (int64, error) {
+	if m, ok := from.(mover); ok {
+		moved, err := m.MoveTo(filepath.Join(d.path, arriving))
+		if err != nil {
+			return 0, err
+		}
+		if moved {
+			return settle(root, name, mode)
+		}
+	}
 	f, err := root.OpenFile(filepath.FromSlash(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return 0, err
@@ -206,6 +226,23 @@ func write(root *os.Root, name string, mode fs.FileMode, from io.Reader) (int64,
 		err = cerr
 	}
 	return n, err
+}
+
+// settle gives what has arrived its name and mode, and returns its size.
+func settle(root *os.Root, name string, mode fs.FileMode) (int64, error) {
+	name = filepath.FromSlash(name)
+	err := root.Link(arriving, name)
+	if err := errors.Join(err, root.Remove(arriving)); err != nil {
+		return 0, err
+	}
+	if err := root.Chmod(name, mode); err != nil {
+		return 0, err
+	}
+	st, err := root.Lstat(name)
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
 }
 
 // makeParents makes the directories above name that are not there yet.
