@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -218,6 +220,49 @@ func TestLargeContentsTravelByHash(t *testing.T) {
 		t.Fatalf("OpenBlob = %d, %v: the file is not here", n, err)
 	}
 	f.Close()
+}
+
+// What a worker has it is not sent again, however many tasks want it at once.
+func TestAnInputIsFetchedOnce(t *testing.T) {
+	for _, c := range []struct {
+		name, then string
+		size       int64
+	}{
+		{"small", "echo changed > big", 100_000}, // each has a copy of its own
+		{"large", "", 5_100_000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			size, then := c.size, c.then
+			c := agenttest.Loopback(t, 2, agenttest.Option(func(i int, cfg *agent.Config) { cfg.Slots = 4 }))
+			c.WaitMembers(t)
+			hash, _, err := c.Agent(1).PutBlob(t.Context(), io.LimitReader(zeros{}, size))
+			if err != nil {
+				t.Fatal(err)
+			}
+			task := tasks.Task{Kind: tasks.Command, Shell: `cat big | tr '\0' x > out; sha256sum < big; ` + then, Outputs: []string{"out"},
+				Inputs: []tasks.Input{{Name: "big", Mode: 0o666, Content: tasks.Content{Blob: hash, Size: size}}}}
+			h := sha256.New()
+			io.Copy(h, strings.NewReader(strings.Repeat("x", int(size))))
+			want := fmt.Sprintf("%x", h.Sum(nil))
+			for range 2 {
+				var wg sync.WaitGroup
+				for range 3 {
+					wg.Go(func() {
+						r, err := c.Agent(1).Call(t.Context(), task, tasks.On("n2"))
+						if err != nil || !strings.HasPrefix(string(r.Stdout), hash) {
+							t.Errorf("the task = %+v, %v; want an input of hash %s", r, err, hash)
+						} else if len(r.Outputs) != 1 || r.Outputs[0].Blob != want {
+							t.Errorf("outputs %+v, want one of hash %s", r.Outputs, want)
+						}
+					})
+				}
+				wg.Wait()
+			}
+			if n := c.Agent(2).BlobStats().Fetched; n != 1 {
+				t.Errorf("the worker fetched the input %d times, want once", n)
+			}
+		})
+	}
 }
 
 type zeros struct{}

@@ -1,5 +1,10 @@
 package agent
 
+import "github.com/scagent/scagent/tasks/blob"
+
+// BlobStats counts the contents that are here.
+func (a *Agent) BlobStats() blob.Stats { return a.blobs.Stats() }
+
 // OnMessage hands the agent a message of gossip, as its pool does, and reports
 // whether it meant something.
 func (a *Agent) OnMessage(msg []byte) bool {

@@ -58,6 +58,7 @@ func (s *Store) Fetch(ctx context.Context, client *http.Client, from, hash strin
 		coming := s.fetching[hash]
 		if coming == nil && e == nil {
 			s.fetching[hash] = make(chan struct{})
+			s.fetched++
 		}
 		s.mu.Unlock()
 

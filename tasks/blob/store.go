@@ -58,6 +58,7 @@ type Store struct {
 	bytes    int64 // sum of their sizes
 	lastN    uint64
 	sweeper  *time.Timer              // nil: nothing will expire
+	fetched  int                      // downloads
 	cached   int64                    // sum of the sizes of fetched contents
 	unused   list.List                // hashes of fetched contents that nobody holds, the one used last at the back
 	fetching map[string]chan struct{} // contents on their way in, closed at their end
@@ -303,16 +304,17 @@ func remove(paths ...string) {
 
 // Stats counts what is in the store.
 type Stats struct {
-	Blobs int
-	Bytes int64
-	Held  int // of Blobs
+	Blobs   int
+	Bytes   int64
+	Held    int // of Blobs
+	Fetched int // downloads of Fetch, since Open
 }
 
 // Stats returns the counts.
 func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Stats{Blobs: len(s.blobs), Bytes: s.bytes}
+	st := Stats{Blobs: len(s.blobs), Bytes: s.bytes, Fetched: s.fetched}
 	for _, e := range s.blobs {
 		if e.holds > 0 {
 			st.Held++
