@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -41,22 +42,30 @@ func (b *bench) memory() error {
 		}
 	}
 
-	done := make(chan error, 1)
-	go func() {
-		c, err := b.put(in)
-		if err == nil {
-			err = b.in(c, "cmp", in, "in")
-		}
-		if err == nil {
-			_, err = b.out(out, hash)
-		}
-		done <- err
-	}()
-	busy, err := b.calls(0, done)
+	c, err := b.put(in)
 	if err != nil {
 		return err
 	}
-	print(map[string]any{"metric": "noop_p50", "unit": "us", "mib": *mib, "secured": *secured, "idle": idle.p50(), "meanwhile": busy.p50(),
+	var busy latencies
+	for _, move := range []func() error{
+		func() error { return b.in(c, "true") },
+		func() error { _, err := b.out(out, hash); return err },
+	} {
+		if err := b.settle(); err != nil {
+			return err
+		}
+		done := make(chan error, 1)
+		go func() { done <- move() }()
+		all, err := b.calls(0, done)
+		if err != nil {
+			return err
+		}
+		busy = append(busy, all...)
+	}
+	if err := errors.Join(b.in(c, "cmp", in, "in"), b.check(hash)); err != nil {
+		return err
+	}
+	print(map[string]any{"metric": "noop_p50", "unit": "us", "mib": *mib, "secured": *secured, "idle": idle.p50(), "meanwhile": busy.p50(), "p99": busy.p99(),
 		"ratio": round(float64(busy.p50()) / float64(idle.p50())), "n": len(busy)})
 	for who, pid := range pids {
 		after, err := peak(pid)
@@ -71,9 +80,12 @@ func (b *bench) memory() error {
 // latencies are how long calls took, one after the other.
 type latencies []time.Duration
 
-func (l latencies) p50() int64 {
+func (l latencies) p50() int64 { return l.at(len(l) / 2) }
+func (l latencies) p99() int64 { return l.at(len(l) * 99 / 100) }
+
+func (l latencies) at(i int) int64 {
 	slices.Sort(l)
-	return l[len(l)/2].Microseconds()
+	return l[i].Microseconds()
 }
 
 // calls calls the function that does nothing n times, or until done tells
