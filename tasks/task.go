@@ -70,7 +70,7 @@ type Task struct {
 // Content is bytes that a task carries, in place or by hash.
 type Content struct {
 	Inline []byte // at most MaxInlineBytes when Blob is empty
-	Blob   string // hex SHA-256 of bytes in a blob store, in place of Inline
+	Blob   string // hex SHA-256 of bytes in a blob store, in place of Inline; of an output on its way to the master, its name at the worker
 	Size   int64  // of the blob, in bytes
 }
 

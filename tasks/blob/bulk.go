@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -13,6 +14,9 @@ import (
 // connection of its own and, where the system can, without passing through this
 // process.
 const BulkBytes = 1 << 20
+
+// maxHeaderBytes bounds what comes before the body.
+const maxHeaderBytes = 64 << 10
 
 // Bulk is an http.RoundTripper for large contents: each request has a connection
 // of its own, from which the kernel can move the body to a file.
@@ -28,7 +32,8 @@ func (t *Bulk) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	stop := context.AfterFunc(req.Context(), func() { conn.Close() })
-	body := &bulkBody{conn: conn, r: bufio.NewReader(conn), stop: stop}
+	limited := &io.LimitedReader{R: conn, N: maxHeaderBytes}
+	body := &bulkBody{conn: conn, r: bufio.NewReader(limited), stop: stop}
 	sent := req.Clone(req.Context())
 	sent.Close = true
 	if err := sent.Write(conn); err != nil {
@@ -40,6 +45,7 @@ func (t *Bulk) RoundTrip(req *http.Request) (*http.Response, error) {
 		body.Close()
 		return nil, err
 	}
+	limited.N = math.MaxInt64
 	body.body, body.plain = resp.Body, resp.ContentLength >= 0
 	resp.Body = body
 	return resp, nil

@@ -386,3 +386,73 @@ func TestALargeFetchEndsWithItsContext(t *testing.T) {
 		t.Errorf("%d files are left", n)
 	}
 }
+
+func TestEndlessHeadersEndALargeFetch(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	sent := make(chan int)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		l.Close() // for any other try
+		defer c.Close()
+		n, _ := io.WriteString(c, "HTTP/1.1 200 OK\r\n")
+		for err == nil && n < 64<<20 {
+			var m int
+			m, err = io.WriteString(c, "X-Header: value value value value value value value value value value\r\n")
+			n += m
+		}
+		sent <- n
+	}()
+	to := mustOpen(t, t.TempDir())
+	if err := fetch(t.Context(), to, bulkClient(), "http://"+l.Addr().String()+Path+sum(nil), sum(nil), BulkBytes); err == nil {
+		t.Error("Fetch from endless headers = nil")
+	}
+	if n := <-sent; n >= 64<<20 {
+		t.Errorf("%d bytes of headers were taken", n)
+	}
+}
+
+func TestAFullDiskEndsALargeFetch(t *testing.T) {
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Skip(err)
+	}
+	from, to := mustOpen(t, t.TempDir()), mustOpen(t, t.TempDir())
+	url, gets := counted(t, from)
+	b := noise(2 * BulkBytes)
+	mustPut(t, from, b)
+	to.create = func(dir, pattern string) (*os.File, error) { // a name that writes to a full device
+		name := filepath.Join(dir, pattern+"full")
+		if err := os.Symlink("/dev/full", name); err != nil {
+			return nil, err
+		}
+		return os.OpenFile(name, os.O_RDWR, 0)
+	}
+	if err := fetch(t.Context(), to, bulkClient(), url+sum(b), sum(b), int64(len(b))); !errors.Is(err, ErrFull) {
+		t.Errorf("Fetch = %v, want ErrFull", err)
+	}
+	if n, left := gets.Load(), files(t, to.dir); n != 1 || left != 0 {
+		t.Errorf("%d requests and %d files, want one and none", n, left)
+	}
+}
+
+// Who removes files of the store by hand costs a download.
+func TestACachedFileThatIsGoneIsFetchedAgain(t *testing.T) {
+	from, to := mustOpen(t, t.TempDir()), mustOpen(t, t.TempDir())
+	url, gets := counted(t, from)
+	b := noise(1000)
+	mustPut(t, from, b)
+	mustFetch(t, to, url, b).Close()
+	if err := os.Remove(to.blobs[sum(b)].path); err != nil {
+		t.Fatal(err)
+	}
+	mustFetch(t, to, url, b).Close()
+	if n := gets.Load(); n != 2 {
+		t.Errorf("%d downloads, want 2", n)
+	}
+}

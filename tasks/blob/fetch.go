@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -53,7 +54,10 @@ func (s *Store) Fetch(ctx context.Context, client *http.Client, from, hash strin
 		if e != nil && (e.verified || e.source == u.Host) {
 			s.holdLocked(hash, e, 1)
 			s.mu.Unlock()
-			return s.held(hash, e)
+			if h, err := s.held(hash, e); !errors.Is(err, ErrNotFound) {
+				return h, err
+			}
+			continue
 		}
 		coming := s.fetching[hash]
 		if coming == nil && e == nil {
@@ -94,11 +98,18 @@ func (s *Store) arrived(hash string) {
 	s.mu.Unlock()
 }
 
-// held opens e, which is held for it.
+// held opens e, which is held for it. ErrNotFound: its file is gone, and so is e;
+// something else may have come in its place.
 func (s *Store) held(hash string, e *entry) (*Held, error) {
 	f, err := os.Open(e.path)
+	if errors.Is(err, fs.ErrNotExist) && s.drop(hash, e) {
+		return nil, notFound(hash)
+	}
 	if err != nil {
 		s.Release(hash)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, notFound(hash)
+		}
 		return nil, fmt.Errorf("blob: %w", err)
 	}
 	return &Held{File: f, s: s, hash: hash, e: e}, nil
