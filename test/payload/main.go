@@ -8,8 +8,9 @@
 // It prints JSON, a line for each figure. The first two compare, alternately, a
 // file that is sent over a loopback connection into another file with a task that
 // has such an input, or such an output: from Submit until the result is told, the
-// start of its process and all else included. "again" is an input that the worker
-// has already. Contents are new in each round. -memory tells by how much the
+// start of its process and all else included. "put" is what comes before that, once
+// for each file: the master takes it in and names it by its hash. "again" is an
+// input that the worker has already. Contents are new in each round. -memory tells by how much the
 // most that each process had in memory grew, and how long calls of a function that
 // does nothing took meanwhile on the same pair, and before.
 package main
@@ -294,15 +295,13 @@ func (b *bench) speed() error {
 		}
 	}
 	for range *rounds {
-		path, hash, err := b.file("file")
+		path, _, err := b.file("file")
 		if err != nil {
 			return err
 		}
-		c, err := b.put(path)
-		if err != nil {
-			return err
-		}
+		var c tasks.Content
 		err = errors.Join(
+			timed("put", func() (err error) { c, err = b.put(path); return err }),
 			timed("limit", func() error { return sendTo(path, path+".copy") }),
 			os.Remove(path+".copy"),
 			timed("in", func() error { return b.in(c, "true") }),
@@ -312,7 +311,8 @@ func (b *bench) speed() error {
 		if err != nil {
 			return err
 		}
-		if path, hash, err = b.file("file"); err != nil {
+		path, hash, err := b.file("file")
+		if err != nil {
 			return err
 		}
 		if err := b.settle(); err != nil {
@@ -328,7 +328,7 @@ func (b *bench) speed() error {
 		took["out"] = append(took["out"], float64(*mib)*1.048576/d.Seconds())
 	}
 	limit := median(took["limit"])
-	for _, name := range []string{"limit", "in", "again", "out"} {
+	for _, name := range []string{"limit", "put", "in", "again", "out"} {
 		all := took[name]
 		slices.Sort(all)
 		print(map[string]any{"metric": name, "secured": *secured, "mib": *mib, "unit": "MB/s", "value": round(median(all)),
