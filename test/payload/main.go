@@ -10,9 +10,9 @@
 // has such an input, or such an output: from Submit until the result is told, the
 // start of its process and all else included. "put" is what comes before that, once
 // for each file: the master takes it in and names it by its hash. "again" is an
-// input that the worker has already. Contents are new in each round. -memory tells by how much the
-// most that each process had in memory grew, and how long calls of a function that
-// does nothing took meanwhile on the same pair, and before.
+// input that the worker has already. Contents are new in each round. -memory tells
+// by how much the most that each process had in memory grew, and how long calls of
+// a function that does nothing took meanwhile on the same pair, and before.
 package main
 
 import (
@@ -327,12 +327,14 @@ func (b *bench) speed() error {
 		}
 		took["out"] = append(took["out"], float64(*mib)*1.048576/d.Seconds())
 	}
-	limit := median(took["limit"])
 	for _, name := range []string{"limit", "put", "in", "again", "out"} {
 		all := took[name]
-		slices.Sort(all)
+		parts := make([]float64, len(all)) // of the limit in the same round: the machine may not stay as fast
+		for i := range all {
+			parts[i] = all[i] / took["limit"][i]
+		}
 		print(map[string]any{"metric": name, "secured": *secured, "mib": *mib, "unit": "MB/s", "value": round(median(all)),
-			"least": round(all[0]), "most": round(all[len(all)-1]), "of_limit": round(median(all) / limit)})
+			"least": round(slices.Min(all)), "most": round(slices.Max(all)), "of_limit": round(median(parts))})
 	}
 	return nil
 }
