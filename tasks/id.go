@@ -61,6 +61,16 @@ func (id *ID) UnmarshalText(b []byte) error {
 	return err
 }
 
+// Follow returns the ID that IDs mostly hands out after id.
+func (id ID) Follow() ID {
+	for i := len(id) - 1; i >= 11; i-- {
+		if id[i]++; id[i] != 0 {
+			break
+		}
+	}
+	return id
+}
+
 // IDs hands out the IDs of one node. They only grow, so that sorting by ID is
 // sorting by time of submission.
 type IDs struct {

@@ -199,3 +199,27 @@ func ExampleNewFunc() {
 	fmt.Println(task.Kind, task.Name)
 	// Output: function double
 }
+
+func TestFollowIsTheNextID(t *testing.T) {
+	ids, err := NewIDs("aaaaaaaa")
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := 0
+	for range 1000 {
+		if a, b := ids.Next(), ids.Next(); a.Follow() == b {
+			next++
+		}
+	}
+	if next < 900 { // not when a millisecond has begun in between
+		t.Errorf("Follow gave the next ID %d times of 1000", next)
+	}
+	for _, c := range []struct{ of, want ID }{
+		{ID{10: 7, 15: 0xff}, ID{10: 7, 14: 1}},
+		{ID{10: 7, 11: 0xff, 12: 0xff, 13: 0xff, 14: 0xff, 15: 0xff}, ID{10: 7}}, // the milliseconds stay
+	} {
+		if got := c.of.Follow(); got != c.want {
+			t.Errorf("Follow of %x = %x, want %x", c.of, got, c.want)
+		}
+	}
+}

@@ -69,7 +69,7 @@ func (m *Master) openBatch(target tasks.Target, options tasks.Options, limit int
 		return nil, nil, ErrClosed
 	}
 	if !options.Ephemeral {
-		m.runs[b.id] = b.Run
+		m.keepRunLocked(b.Run)
 	}
 	var f *Follower
 	if follow {
@@ -104,7 +104,7 @@ func (b *Batch) Add(ctx context.Context, t *tasks.Task, needs ...string) (tasks.
 	if err != nil {
 		return tasks.ID{}, err
 	}
-	if len(c.fits) == 0 {
+	if c.fitting == 0 {
 		m.enterClassLocked(c) // so that it stays while the lock is given up
 		_, err := m.awaitLocked(ctx, &s, c)
 		m.leaveClassLocked(c)

@@ -25,9 +25,11 @@ type class struct {
 
 	listed bool // in Master.waiting
 
-	// fits has the workers that its tasks may go to, kept current by refit; nil
-	// when that changes from task to task, see dynamic.
-	fits map[*worker]*fit
+	// fits says by worker.place whether its tasks may go to a worker, kept current by
+	// refit. It is not used when that changes from task to task.
+	fits    []fit
+	fitting int  // how many of fits do
+	dynamic bool // constant, see demands.dynamic
 	// ready has, while there are tasks, every worker of fits that has credit, and some
 	// that no longer do; those are taken out when they are come across.
 	ready []*worker
@@ -38,8 +40,9 @@ type class struct {
 
 // fit is how a worker fits a class.
 type fit struct {
-	score float64 // how much it is preferred
-	at    int     // its place in ready, or -1
+	ok    bool
+	at    int32   // if ok: 1 + its place in ready, or 0
+	score float64 // if ok: how much it is preferred
 }
 
 // classKey tells classes apart.
@@ -116,14 +119,16 @@ func (m *Master) classLocked(k classKey, s *tasks.Submission, only []string) (*c
 		return nil, err
 	}
 	made.only = only
-	c := &class{key: k, options: k.options, demands: made}
-	if !made.dynamic() {
-		c.fits = map[*worker]*fit{}
+	c := &class{key: k, options: k.options, demands: made, dynamic: made.dynamic()}
+	if !c.dynamic {
+		c.fits = make([]fit, len(m.places))
 	}
 	m.classes[k] = c
 	m.idles = append(m.idles, c)
-	for _, w := range m.workers {
-		c.refit(w)
+	for _, w := range m.places { // in this order they are near to each other in memory
+		if w != nil {
+			c.refit(w)
+		}
 	}
 	return c, nil
 }
@@ -138,8 +143,10 @@ func (m *Master) enterClassLocked(c *class) {
 	c.place = len(m.live)
 	m.live = append(m.live, c)
 	if c.opened != m.opened {
-		for w := range c.fits {
-			c.makeReady(w)
+		for i := range c.fits {
+			if c.fits[i].ok {
+				c.makeReady(m.places[i])
+			}
 		}
 	}
 }
@@ -167,51 +174,64 @@ func (m *Master) leaveClassLocked(c *class) {
 
 // refit works out anew whether w can be given tasks of c.
 func (c *class) refit(w *worker) {
-	if c.fits == nil {
+	if c.dynamic || w.place < 0 {
 		return
 	}
+	for w.place >= len(c.fits) {
+		c.fits = append(c.fits, fit{})
+	}
 	ok, score := c.work(w)
-	f := c.fits[w]
+	f := &c.fits[w.place]
 	switch {
-	case ok && f == nil:
-		c.fits[w] = &fit{score: score, at: -1}
+	case ok && !f.ok:
+		*f = fit{ok: true, score: score}
+		c.fitting++
 		c.makeReady(w)
 	case ok:
 		f.score = score
-	case f != nil:
+	case f.ok:
 		c.unready(w)
-		delete(c.fits, w)
+		*f = fit{}
+		c.fitting--
 	}
+}
+
+// fit returns how w fits c, or nil if it does not.
+func (c *class) fit(w *worker) *fit {
+	if w.place < 0 || w.place >= len(c.fits) || !c.fits[w.place].ok {
+		return nil
+	}
+	return &c.fits[w.place]
 }
 
 // makeReady notes that w may have credit.
 func (c *class) makeReady(w *worker) {
-	if f := c.fits[w]; f != nil && f.at < 0 {
-		f.at = len(c.ready)
+	if f := c.fit(w); f != nil && f.at == 0 {
 		c.ready = append(c.ready, w)
+		f.at = int32(len(c.ready))
 	}
 }
 
 func (c *class) unready(w *worker) {
-	f := c.fits[w]
-	if f == nil || f.at < 0 {
+	f := c.fit(w)
+	if f == nil || f.at == 0 {
 		return
 	}
 	last := c.ready[len(c.ready)-1]
-	c.ready[f.at] = last
-	c.fits[last].at = f.at
+	c.ready[f.at-1] = last
+	c.fits[last.place].at = f.at
 	c.ready[len(c.ready)-1] = nil
 	c.ready = c.ready[:len(c.ready)-1]
-	f.at = -1
+	f.at = 0
 	w.open = false
 }
 
 // takes says whether w can be given tasks of c, and how much it is preferred.
 func (c *class) takes(w *worker) (bool, float64) {
-	if c.fits == nil {
+	if c.dynamic {
 		return c.work(w)
 	}
-	f := c.fits[w]
+	f := c.fit(w)
 	if f == nil {
 		return false, 0
 	}
@@ -220,15 +240,12 @@ func (c *class) takes(w *worker) (bool, float64) {
 
 // matchingLocked returns the workers that can be given tasks of c, in no order.
 func (m *Master) matchingLocked(c *class) []*worker {
-	var ws []*worker
-	if c.fits != nil {
-		for w := range c.fits {
-			ws = append(ws, w)
+	ws := make([]*worker, 0, c.fitting)
+	for _, w := range m.places {
+		if w == nil {
+			continue
 		}
-		return ws
-	}
-	for _, w := range m.workers {
-		if ok, _ := c.work(w); ok {
+		if ok, _ := c.takes(w); ok {
 			ws = append(ws, w)
 		}
 	}

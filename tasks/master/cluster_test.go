@@ -3,7 +3,9 @@ package master
 import (
 	"context"
 	"fmt"
+	"log"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +31,8 @@ func (r runner) Run(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
 
 // bench is a master and some workers on an in-memory network, in a bubble.
 type bench struct {
-	t       *testing.T
+	t       testing.TB
+	log     *log.Logger
 	net     *memnet.Network
 	m       *Master
 	hub     *wire.Hub
@@ -50,15 +53,7 @@ const masterHost = "10.0.0.100"
 // inBubble runs a test with a master and n workers of two slots that run r.
 func inBubble(t *testing.T, n int, r runner, test func(t *testing.T, b *bench)) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{t: t, net: memnet.New(), workers: map[string]*benchWorker{}, addrs: map[string]string{}}
-		cfg := DefaultConfig()
-		cfg.Node, cfg.Links = nodeID("m"), (*benchLinks)(b)
-		cfg.Logger = bounds.Log(t, testLog{t})
-		var err error
-		if b.m, err = New(cfg); err != nil {
-			t.Fatal(err)
-		}
-		b.hub = b.newHub(nodeID("m"), "m", masterHost, wire.Config{Master: b.m, Events: b.m})
+		b := newBench(t, bounds.Log(t, testLog{t}))
 		for i := range n {
 			b.add(fmt.Sprintf("w%d", i+1), r)
 		}
@@ -67,13 +62,26 @@ func inBubble(t *testing.T, n int, r runner, test func(t *testing.T, b *bench)) 
 	})
 }
 
+// newBench makes a master without workers.
+func newBench(t testing.TB, l *log.Logger) *bench {
+	b := &bench{t: t, log: l, net: memnet.New(), workers: map[string]*benchWorker{}, addrs: map[string]string{}}
+	cfg := DefaultConfig()
+	cfg.Node, cfg.Links, cfg.Logger = nodeID("m"), (*benchLinks)(b), l
+	var err error
+	if b.m, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	b.hub = b.newHub(nodeID("m"), "m", masterHost, wire.Config{Master: b.m, Events: b.m})
+	return b
+}
+
 type benchLinks bench
 
 func (b *benchLinks) Connect(ctx context.Context, node string) (*wire.Link, error) {
 	return b.hub.Connect(ctx, node)
 }
 
-type testLog struct{ t *testing.T }
+type testLog struct{ t testing.TB }
 
 func (l testLog) Write(p []byte) (int, error) {
 	l.t.Log(strings.TrimSpace(string(p)))
@@ -125,12 +133,16 @@ func (b *bench) add(name string, r runner) *benchWorker {
 	cfg := running.DefaultConfig()
 	cfg.Name, cfg.Slots = name, 2
 	cfg.Runners = map[tasks.Kind]running.Runner{tasks.Command: r, tasks.Function: r}
-	cfg.Logger = bounds.Log(b.t, testLog{b.t})
+	cfg.Logger = b.log
 	w, err := running.New(cfg)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	ip := "10.0.0." + strings.TrimPrefix(name, "w")
+	n, err := strconv.Atoi(strings.TrimPrefix(name, "w"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ip := fmt.Sprintf("10.0.%d.%d", n/100, n%100) // below the master's
 	bw := &benchWorker{id: nodeID(name), name: name, ip: ip, w: w}
 	bw.hub = b.newHub(bw.id, name, ip, wire.Config{Worker: w, Events: workerEvents{w}, Load: w.Load})
 	b.workers[name] = bw
@@ -151,7 +163,7 @@ func (b *bench) kill(name string) {
 	w.stop(b.t)
 }
 
-func (w *benchWorker) stop(t *testing.T) {
+func (w *benchWorker) stop(t testing.TB) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := w.w.Close(ctx); err != nil {

@@ -63,7 +63,7 @@ func (m *Master) pickLocked(c *class, t *task) *worker {
 		}
 	}
 	candidates := c.ready
-	if c.fits == nil {
+	if c.dynamic {
 		candidates = m.matchingLocked(c)
 	}
 	var pick *worker

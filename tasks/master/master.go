@@ -90,6 +90,7 @@ type Master struct {
 	// mu guards the fields below and everything they lead to.
 	mu      sync.Mutex
 	workers map[string]*worker
+	places  []*worker            // the same by worker.place; nil: free
 	over    map[*worker]struct{} // those that were given more than they have slots
 	hungry  map[*worker]struct{} // those for which work was asked back, until some comes
 	classes map[classKey]*class

@@ -155,34 +155,6 @@ func TestCancelDuringAnnounceWait(t *testing.T) {
 	})
 }
 
-func BenchmarkZZ(b *testing.B) {
-	for _, where := range []string{"", `data.gpu == "a100"`} {
-		b.Run(where, func(b *testing.B) {
-			cfg := DefaultConfig()
-			cfg.Node, cfg.Links = nodeID("m"), noLinks{}
-			m, _ := New(cfg)
-			defer m.Close()
-			for i := range 1000 {
-				m.Update(tasks.Worker{ID: fmt.Sprintf("%026d", i), Name: fmt.Sprint("n", i), Slots: 2, Available: true, Known: true, Kinds: []tasks.Kind{tasks.Command}, Data: []byte(`{"gpu":"a100"}`)})
-			}
-			tg := tasks.Any()
-			if where != "" {
-				tg = tasks.Target{Where: where, N: 1}
-			}
-			for b.Loop() {
-				m.Submit(context.Background(), cmd("x", tg))
-			}
-		})
-	}
-}
-
-type noLinks struct{}
-
-func (noLinks) Connect(ctx context.Context, _ string) (*wire.Link, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
-}
-
 func TestQueuedAttemptOfLostMasterStillRuns(t *testing.T) {
 	var starts atomic.Int32
 	inBubble(t, 1, func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {

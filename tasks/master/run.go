@@ -12,13 +12,14 @@ import (
 // Run is what one submission made: one task, or one for each of several workers,
 // or those that were added to a Batch.
 type Run struct {
-	m       *Master  // constant
-	id      tasks.ID // constant
-	several bool     // constant: the target could have been several workers
-	batch   *Batch   // constant: of which it is the run, or nil
+	m     *Master  // constant
+	id    tasks.ID // constant
+	batch *Batch   // constant: of which it is the run, or nil
 
 	// guarded by Master.mu
 	tasks     []*task           // constant; none of a batch
+	one       [1]*task          // what tasks are when there is one
+	several   bool              // constant: the target could have been several workers
 	sealed    bool              // no more tasks come
 	count     int               // tasks that it has had
 	known     int               // of them, those that can still be asked for
@@ -196,10 +197,28 @@ func (m *Master) Task(id tasks.ID) (tasks.Result, error) {
 func (m *Master) Run(id tasks.ID) (*Run, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r := m.runs[id]; r != nil {
+	if r := m.findRunLocked(id); r != nil {
 		return r, nil
 	}
 	return nil, tasks.ErrUnknown
+}
+
+// keepRunLocked sees to it that r is found by its id. A run of one task is found
+// by way of it, if their ids follow on each other: there may be millions.
+func (m *Master) keepRunLocked(r *Run) {
+	if r.batch != nil || len(r.tasks) != 1 || r.tasks[0].id != r.id.Follow() {
+		m.runs[r.id] = r
+	}
+}
+
+func (m *Master) findRunLocked(id tasks.ID) *Run {
+	if r := m.runs[id]; r != nil {
+		return r
+	}
+	if t := m.tasks[id.Follow()]; t != nil && t.run.id == id && !t.class.options.Ephemeral {
+		return t.run
+	}
+	return nil
 }
 
 // List returns tasks in order of submission: those after the given id (zero: from
@@ -235,7 +254,7 @@ func (m *Master) List(after tasks.ID, states []tasks.State, limit int) []tasks.R
 func (m *Master) Cancel(id tasks.ID, reason tasks.StopReason) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r := m.runs[id]; r != nil {
+	if r := m.findRunLocked(id); r != nil {
 		return m.cancelAllLocked(r.eachLocked(), reason), nil
 	}
 	if t := m.tasks[id]; t != nil {
@@ -269,7 +288,7 @@ func (m *Master) cancelAllLocked(ts []*task, reason tasks.StopReason) int {
 func (m *Master) Follow(id tasks.ID) (*Follower, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r := m.runs[id]; r != nil {
+	if r := m.findRunLocked(id); r != nil {
 		return m.followLocked(r, r.eachLocked(), true), nil
 	}
 	if t := m.tasks[id]; t != nil {

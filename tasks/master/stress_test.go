@@ -238,11 +238,15 @@ func (m *Master) checkBooksLocked(t *testing.T) {
 		if c.tasks != 0 || c.queue.len() != 0 {
 			t.Errorf("class %+v has %d tasks, %d queued; want none", c.key, c.tasks, c.queue.len())
 		}
-		for w, f := range c.fits {
-			if m.workers[w.id] != w || f.at >= 0 && c.ready[f.at] != w {
-				t.Errorf("class %+v has worker %q, which is gone or stands in the wrong place", c.key, w.id)
+		for i, f := range c.fits {
+			if !f.ok {
+				continue
 			}
-			if w.usable() && w.open && f.at < 0 && c.opened == m.opened {
+			w := m.places[i]
+			if w == nil || m.workers[w.id] != w || f.at > 0 && c.ready[f.at-1] != w {
+				t.Fatalf("class %+v has worker %+v, which is gone or stands in the wrong place", c.key, w)
+			}
+			if w.usable() && w.open && f.at == 0 && c.opened == m.opened {
 				t.Errorf("worker %q has room and is not ready for class %+v", w.id, c.key)
 			}
 		}

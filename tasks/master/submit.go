@@ -33,9 +33,9 @@ func (m *Master) submit(ctx context.Context, s *tasks.Submission, follow bool) (
 	if err != nil {
 		return nil, nil, err
 	}
-	id, own := m.ids.Next(), tasks.ID{}
+	own := tasks.ID{}
 	if s.Target.N > 1 {
-		own = id
+		own = m.ids.Next()
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -52,7 +52,7 @@ func (m *Master) submit(ctx context.Context, s *tasks.Submission, follow bool) (
 	if err := m.fullLocked(sel.count); err != nil {
 		return nil, nil, err
 	}
-	r := m.runLocked(s, id, c, spec, sel)
+	r := m.runLocked(s, c, spec, sel)
 	var f *Follower
 	if follow {
 		f = m.followLocked(r, r.tasks, true)
@@ -94,7 +94,7 @@ func (m *Master) awaitLocked(ctx context.Context, s *tasks.Submission, c *class)
 		if m.closed {
 			return selection{}, ErrClosed
 		}
-		if s.Target.One() && s.Options.Expect <= 1 && len(c.fits) > 0 {
+		if s.Target.One() && s.Options.Expect <= 1 && c.fitting > 0 {
 			return selection{count: 1}, nil
 		}
 		sel, vague, err := m.resolveLocked(s, c)
@@ -230,13 +230,15 @@ func (m *Master) namesLocked() string {
 }
 
 // runLocked makes the run and its tasks.
-func (m *Master) runLocked(s *tasks.Submission, id tasks.ID, c *class, spec []byte, sel selection) *Run {
-	r := &Run{m: m, id: id, several: s.Target.Several(), sealed: true}
+func (m *Master) runLocked(s *tasks.Submission, c *class, spec []byte, sel selection) *Run {
+	r := &Run{m: m, id: m.ids.Next(), several: s.Target.Several(), sealed: true}
 	if s.Target.N > 1 {
 		r.used = map[*worker]*task{}
 	}
 	batch := make([]task, sel.count)
-	r.tasks = make([]*task, sel.count)
+	if r.tasks = r.one[:]; sel.count != 1 {
+		r.tasks = make([]*task, sel.count)
+	}
 	for i := range batch {
 		t := &batch[i]
 		if sel.bound != nil {
@@ -251,7 +253,7 @@ func (m *Master) runLocked(s *tasks.Submission, id tasks.ID, c *class, spec []by
 		}
 	}
 	if !s.Options.Ephemeral {
-		m.runs[r.id] = r
+		m.keepRunLocked(r)
 	}
 	return r
 }

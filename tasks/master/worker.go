@@ -2,8 +2,8 @@ package master
 
 import (
 	"bytes"
-	"encoding/json"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/scagent/scagent/tasks"
@@ -15,6 +15,7 @@ import (
 // id.
 type worker struct {
 	id     string // constant
+	place  int    // in Master.places; -1 when it is forgotten
 	info   tasks.Worker
 	node   query.Node // info as queries see it
 	listed bool       // a member that may get tasks; false once it left or failed
@@ -145,11 +146,18 @@ func (m *Master) Update(info tasks.Worker) {
 	same := w.listed && w.info.Boot == info.Boot && w.info.Name == info.Name && w.info.Slots == info.Slots && w.info.Available == info.Available &&
 		w.info.Known == info.Known && bytes.Equal(w.info.Data, info.Data) && bytes.Equal(w.info.Facts, info.Facts) &&
 		equal(w.info.Roles, info.Roles) && equal(w.info.Kinds, info.Kinds) && equal(w.info.Functions, info.Functions) && equal(w.info.Interpreters, info.Interpreters)
+	old := w.info
 	w.info, w.listed = info, true
 	if same { // only its load
 		return
 	}
-	w.node = query.Node{Name: info.Name, Role: info.Roles, Slots: info.Slots, Known: info.Known, Data: decode(info.Data), Facts: decode(info.Facts)}
+	w.node = query.Node{Name: info.Name, Role: info.Roles, Slots: info.Slots, Known: info.Known, Data: w.node.Data, Facts: w.node.Facts}
+	if !bytes.Equal(old.Data, info.Data) {
+		w.node.Data = query.Decode(info.Data)
+	}
+	if !bytes.Equal(old.Facts, info.Facts) {
+		w.node.Facts = query.Decode(info.Facts)
+	}
 	m.refitLocked(w)
 	m.notifyLocked()
 	m.dispatchLocked(w)
@@ -187,15 +195,21 @@ func (m *Master) workerLocked(node string) *worker {
 		w.timer = time.AfterFunc(time.Hour, func() { m.retry(w) })
 		w.timer.Stop()
 		m.workers[node] = w
+		if w.place = slices.Index(m.places, nil); w.place < 0 {
+			w.place = len(m.places)
+			m.places = append(m.places, nil)
+		}
+		m.places[w.place] = w
 	}
 	return w
 }
 
 // forgetWorkerLocked drops a worker of which nothing is left.
 func (m *Master) forgetWorkerLocked(w *worker) {
-	if !w.listed && w.link == nil && !w.dialling && w.attempts.n == 0 && w.queue.len() == 0 {
+	if w.place >= 0 && !w.listed && w.link == nil && !w.dialling && w.attempts.n == 0 && w.queue.len() == 0 {
 		w.timer.Stop()
 		delete(m.workers, w.info.ID)
+		m.places[w.place], w.place = nil, -1
 	}
 }
 
@@ -216,19 +230,6 @@ func (m *Master) retry(w *worker) {
 		m.dispatchLocked(w)
 		m.forgetWorkerLocked(w)
 	}
-}
-
-func decode(b json.RawMessage) any {
-	if len(b) == 0 {
-		return nil
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	var v any
-	if d.Decode(&v) != nil {
-		return nil
-	}
-	return v
 }
 
 func equal[T comparable](a, b []T) bool {

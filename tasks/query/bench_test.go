@@ -43,9 +43,14 @@ func BenchmarkMatch(b *testing.B) {
 		{"has", `has(data.gpu) and "worker" in role`},
 		{"matches", `name matches "^node-0*1"`},
 	} {
-		for _, useNumber := range []bool{false, true} {
-			b.Run(fmt.Sprintf("%s/nodes=%d/usenumber=%t", q.name, count, useNumber), func(b *testing.B) {
-				nodes := benchNodes(b, count, useNumber)
+		for _, form := range []string{"maps", "packed"} {
+			b.Run(fmt.Sprintf("%s/nodes=%d/%s", q.name, count, form), func(b *testing.B) {
+				nodes := benchNodes(b, count, true)
+				for i := range nodes {
+					if form == "packed" {
+						nodes[i] = *packed(b, &nodes[i])
+					}
+				}
 				query, err := Compile(q.source)
 				if err != nil {
 					b.Fatal(err)

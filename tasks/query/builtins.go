@@ -75,7 +75,7 @@ func (c *compiler) single(n *ast.BuiltinNode, argument ast.Node) term {
 			case list:
 				return integerOf(int64(v.len()))
 			case object:
-				return integerOf(int64(len(v.ref.(map[string]any))))
+				return integerOf(int64(count(v.ref)))
 			case text:
 				if !e.spend(len(v.text()) / 64) {
 					return because(exhausted, node)

@@ -78,8 +78,11 @@ func checkGenerated(t *testing.T, seed1, seed2 uint64) {
 	}
 	for range 4 {
 		n := &Node{Role: []string{"worker"}, Known: g.IntN(8) > 0, Data: g.object(3), Facts: g.object(2)}
-		if got, want := q.Match(n), want(n); got != want {
-			t.Errorf("%s with data %v, facts %v, known %t = %v, want %v: %s", source, n.Data, n.Facts, n.Known, got, want, q.Why(n))
+		want := want(n)
+		for _, n := range []*Node{n, packed(t, n)} {
+			if got := q.Match(n); got != want {
+				t.Errorf("%s with data %v, facts %v, known %t = %v, want %v: %s", source, n.Data, n.Facts, n.Known, got, want, q.Why(n))
+			}
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package query
 
 import (
+	"encoding/json"
+	"fmt"
 	"math"
 	"strings"
 	"sync"
@@ -20,6 +22,40 @@ func testNode(tb testing.TB) *Node {
 			"object": {"a": {"b": 1}, "list": [1, 2]}, "my.key": 7, "": 8, "früh": 1, "in": 5, "pattern": "^n[0-9]$", "bad": "(", "index": 1, "wide": [1, 1e999]
 		}`, true),
 		Facts: decode(tb, `{"cpus": 8, "os": "linux", "n": 3, "big": 9007199254740993}`, false),
+	}
+}
+
+// packed returns n with its documents from Decode.
+func packed(tb testing.TB, n *Node) *Node {
+	p := *n
+	for _, doc := range []*any{&p.Data, &p.Facts} {
+		b, err := json.Marshal(*doc)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		*doc = Decode(b)
+	}
+	return &p
+}
+
+// An object of many fields is searched, one of few is looked through.
+func TestManyFields(t *testing.T) {
+	for _, count := range []int{0, 1, fewFields, fewFields + 1, 1000} {
+		m := map[string]any{}
+		for i := range count {
+			m[fmt.Sprint("k", i)] = i
+		}
+		b, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		packed := Decode(b).(fields)
+		for i := range count + 1 {
+			v, ok := packed.get(fmt.Sprint("k", i))
+			if ok != (i < count) || ok && v != int64(i) {
+				t.Errorf("of %d fields, k%d = %v, %t", count, i, v, ok)
+			}
+		}
 	}
 }
 
@@ -283,11 +319,13 @@ func TestMatch(t *testing.T) {
 			if err != nil {
 				t.Fatalf("Compile(%s): %v", c.source, err)
 			}
-			if got := q.Match(n); got != c.want {
-				t.Errorf("%s = %v, want %v; %s", c.source, got, c.want, q.Why(n))
-			}
-			if got := q.Why(n); (got == "matches") != (c.want == True) {
-				t.Errorf("Why of %s, which is %v, = %q", c.source, c.want, got)
+			for _, n := range []*Node{n, packed(t, n)} {
+				if got := q.Match(n); got != c.want {
+					t.Errorf("%s = %v, want %v; %s", c.source, got, c.want, q.Why(n))
+				}
+				if got := q.Why(n); (got == "matches") != (c.want == True) {
+					t.Errorf("Why of %s, which is %v, = %q", c.source, c.want, got)
+				}
 			}
 		})
 	}

@@ -194,7 +194,7 @@ func (c *compiler) in(n *ast.BinaryNode) term {
 		case !ok:
 			return v
 		case w.kind == object && v.kind == text:
-			_, is := w.ref.(map[string]any)[v.text()]
+			_, is := get(w.ref, v.text())
 			return truthOf(is)
 		case w.kind == object:
 			return wrongKind(leftNode, v.kind, text)

@@ -2,6 +2,7 @@ package query
 
 import (
 	"slices"
+	"unique"
 
 	"github.com/expr-lang/expr/ast"
 )
@@ -41,7 +42,7 @@ func split(n ast.Node) (root ast.Node, steps []step) {
 		var s step
 		switch p := m.Property.(type) {
 		case *ast.StringNode:
-			s = step{key: p.Value, isKey: true}
+			s = step{key: unique.Make(p.Value).Value(), isKey: true} // as fields has it
 		case *ast.IntegerNode:
 			s = step{index: p.Value}
 		default:
@@ -172,6 +173,10 @@ func (c *compiler) walk(n, root ast.Node, base term, steps []step) term {
 // from takes the step from x; false says that it leads nowhere.
 func (s *step) from(x any) (any, bool) {
 	switch x := x.(type) {
+	case fields:
+		if s.isKey {
+			return x.get(s.key)
+		}
 	case map[string]any:
 		if s.isKey {
 			y, ok := x[s.key]
@@ -207,7 +212,7 @@ func (c *compiler) member(m *ast.MemberNode) term {
 		case p.kind == unknown:
 			return p
 		case v.kind == object && p.kind == text:
-			x, ok := v.ref.(map[string]any)[p.text()]
+			x, ok := get(v.ref, p.text())
 			return found(x, ok, node)
 		case v.kind == list && p.kind == integer:
 			i, length := p.int(), int64(v.len())

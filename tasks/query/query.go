@@ -6,8 +6,8 @@ import "fmt"
 type Node struct {
 	Name  string
 	Role  []string
-	Data  any  // decoded JSON: map[string]any, []any, string, float64 or json.Number, bool, nil
-	Facts any  // decoded JSON
+	Data  any  // from Decode, or as package json decodes: map[string]any, []any, string, float64 or json.Number, bool, nil
+	Facts any  // likewise
 	Slots int  // tasks it runs at once
 	Free  int  // slots that are free now
 	Known bool // false: Data and Facts have not been fetched, and what depends on them is unknown

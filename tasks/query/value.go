@@ -51,7 +51,7 @@ const (
 type value struct {
 	kind kind
 	num  uint64 // boolean: 0 or 1; integer: an int64; float: its bits; unknown: cause | got<<8 | want<<16
-	ref  any    // text: string or *string; list: []any or *[]string; object: map[string]any; unknown: the ast.Node it is about
+	ref  any    // text: string or *string; list: []any or *[]string; object: fields or map[string]any; unknown: the ast.Node it is about
 }
 
 func truthOf(b bool) value {
@@ -134,7 +134,7 @@ func fromJSON(x any) (value, bool) {
 		return parseNumber(string(y))
 	case []any, *[]string:
 		return value{kind: list, ref: x}, true
-	case map[string]any:
+	case fields, map[string]any:
 		return value{kind: object, ref: x}, true
 	case int:
 		return integerOf(int64(y)), true
@@ -256,17 +256,10 @@ func (e *env) equal(a, b value) bool {
 		}
 		return true
 	}
-	x, y := a.ref.(map[string]any), b.ref.(map[string]any)
-	if len(x) != len(y) {
-		return false
-	}
-	for k, v := range x {
-		w, ok := y[k]
-		if !ok || !e.equalJSON(v, w) {
-			return false
-		}
-	}
-	return true
+	return count(a.ref) == count(b.ref) && each(a.ref, func(key string, v any) bool {
+		w, ok := get(b.ref, key)
+		return ok && e.equalJSON(v, w)
+	})
 }
 
 func (e *env) equalJSON(x, y any) bool {
