@@ -121,7 +121,7 @@ func securedRow() row {
 
 // commandRow runs /bin/true, two at a time.
 func commandRow() row {
-	o := order{What: "command", N: 2000, InFlight: 64}
+	o := order{What: "command", N: 4000, InFlight: 64}
 	return row{name: "command", what: "/bin/true as a task, 2 slots", unit: "tasks/s", parties: []party{
 		{"scagent", throughput(open, o)}, {"os/exec with pipes", throughput(bare, o)},
 	}}
