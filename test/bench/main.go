@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+
+	"github.com/scagent/scagent/agent"
 )
 
 // row is one line of the table: how one thing is measured for several parties.
@@ -30,6 +32,7 @@ type party struct {
 }
 
 func main() {
+	agent.RunHelper()
 	if role := os.Getenv(roleVar); role != "" {
 		play(role)
 		return

@@ -37,6 +37,19 @@ type child struct {
 
 // spawn starts a child with a role, and waits for its first answer.
 func spawn(ctx context.Context, role string, first any) (*child, error) {
+	c, err := launch(ctx, role)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.answer(first); err != nil {
+		c.stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// launch starts a child with a role.
+func launch(ctx context.Context, role string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -55,10 +68,6 @@ func spawn(ctx context.Context, role string, first any) (*child, error) {
 		return nil, err
 	}
 	c.send, c.recv = json.NewEncoder(c.in), json.NewDecoder(out)
-	if err := c.answer(first); err != nil {
-		c.stop()
-		return nil, err
-	}
 	return c, nil
 }
 
