@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"github.com/scagent/scagent/membership"
@@ -23,6 +24,8 @@ const (
 	announceNodes   = 180 // in one message, which must stay below 1,000 bytes
 	announceDirect  = 64  // up to so many nodes each get a packet of their own
 	announceDials   = 16  // dials at once for announcements
+	announceTries   = 3   // of each
+	announceAgain   = 20 * time.Millisecond
 	announceTimeout = 5 * time.Second
 	announceAge     = 2 * time.Second // how long after its start others know an agent
 )
@@ -100,12 +103,30 @@ func (a *Agent) onMessage(_ string, msg []byte) {
 			defer func() { <-a.dials }()
 			ctx, cancel := context.WithTimeout(a.ctx, announceTimeout)
 			defer cancel()
-			if _, err := a.hub.Connect(ctx, m.ID); err != nil {
+			if err := a.dialAnnounced(ctx, m.ID); err != nil {
 				a.cfg.Logger.Printf("[DEBUG] agent: announced master not reached: node=%s err=%q", m.ID, err)
 			}
 		})
 		return
 	}
+}
+
+// dialAnnounced dials a master that has asked for it, and likely many others, of
+// which it lets in so many at once: who is turned away tries again.
+func (a *Agent) dialAnnounced(ctx context.Context, node string) (err error) {
+	for i := range announceTries {
+		if i > 0 {
+			select {
+			case <-time.After(announceAgain/2 + rand.N(announceAgain)):
+			case <-ctx.Done():
+				return err
+			}
+		}
+		if _, err = a.hub.Connect(ctx, node); err == nil {
+			break
+		}
+	}
+	return err
 }
 
 // announced says whether a list of node prefixes means this node.

@@ -11,19 +11,25 @@ import (
 // that busy nodes do not fill everybody's gossip.
 const updateInterval = time.Second
 
+// busyDelay is how long others are not told that the slots in use have changed. A
+// task that goes to all and is over by then would have each node gossip to each.
+const busyDelay = updateInterval / 2
+
 // local is what this node says about itself.
 type local struct {
 	changed chan struct{} // cap 1: the metadata is to be announced
+	busied  chan struct{} // cap 1: the slots in use have changed
 
 	mu       sync.Mutex
 	meta     meta
 	document Document
 	json     []byte // the document, encoded
+	toldBusy int    // meta.busy as it was announced last
 }
 
 func newLocal(c *Config) (*local, error) {
 	l := &local{
-		changed: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), busied: make(chan struct{}, 1),
 		meta: meta{
 			available: c.Available, roles: roleBits(c.Roles), slots: c.Slots,
 			name: c.Name, version: c.Version,
@@ -91,11 +97,26 @@ func (p *Pool) SetAvailable(yes bool) {
 }
 
 // SetBusy says how many of this node's slots are in use. It may be called as
-// often as it changes; the others see it about once a second.
+// often as it changes; the others see what lasts half a second, about once a second.
 func (p *Pool) SetBusy(slots int) {
 	if p.local.change(func(m *meta) { m.busy = max(0, min(slots, maxSlots)) }) {
-		p.announce()
+		p.showSelf()
+		signal(p.local.busied)
 	}
+}
+
+// news says whether the slots in use are others than were announced.
+func (l *local) news() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.meta.busy != l.toldBusy
+}
+
+// told notes that the metadata is announced as it is now.
+func (l *local) told() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.toldBusy = l.meta.busy
 }
 
 // SetSlots changes the number of slots.
@@ -111,11 +132,16 @@ func (p *Pool) SetSlots(slots int) error {
 
 // announce makes changed metadata visible, here at once and elsewhere soon.
 func (p *Pool) announce() {
+	p.showSelf()
+	signal(p.local.changed)
+}
+
+// showSelf makes changed metadata visible here.
+func (p *Pool) showSelf() {
 	p.mu.Lock()
 	p.roster.dirty[p.config.ID] = struct{}{}
 	p.mu.Unlock()
 	signal(p.wake)
-	signal(p.local.changed)
 }
 
 // announceLoop gossips changed metadata, at most once in updateInterval.
@@ -125,8 +151,23 @@ func (p *Pool) announceLoop() {
 		case <-p.ctx.Done():
 			return
 		case <-p.local.changed:
+		case <-p.local.busied:
+			select {
+			case <-p.ctx.Done():
+				return
+			case <-p.local.changed:
+			case <-time.After(busyDelay):
+				select {
+				case <-p.local.busied: // meanwhile
+				default:
+				}
+				if !p.local.news() {
+					continue
+				}
+			}
 		}
 		next := time.Now().Add(updateInterval)
+		p.local.told()
 		// It returns when the news has been sent as often as it will be. Not to
 		// have heard of that in time is no failure.
 		p.list.UpdateNode(updateInterval / 2)

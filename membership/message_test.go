@@ -124,6 +124,33 @@ func TestBusyIsGossipedAboutOnceASecond(t *testing.T) {
 	})
 }
 
+// What a fan-out of short tasks makes of all nodes is over before it could be told.
+func TestShortBusyIsNotGossiped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		nodes := l.pool(2, nil)
+		time.Sleep(5 * time.Second)
+		before := len(nodes[1].seen())
+		for range 20 {
+			nodes[0].SetBusy(1)
+			time.Sleep(100 * time.Millisecond)
+			nodes[0].SetBusy(0)
+			time.Sleep(900 * time.Millisecond)
+		}
+		if news := nodes[1].seen()[before:]; len(news) > 0 {
+			t.Errorf("others were told of tasks of 100ms: %q", news)
+		}
+		nodes[0].SetBusy(1)
+		within(t, 2*time.Second, "a task that lasts is seen", func() bool { m, _ := nodes[1].Member(testID(0)); return m.Busy == 1 })
+		nodes[0].SetBusy(0)
+		nodes[0].SetAvailable(false)
+		within(t, 2*time.Second, "what is more than that is not kept back", func() bool {
+			m, _ := nodes[1].Member(testID(0))
+			return m.Busy == 0 && !m.Available
+		})
+	})
+}
+
 func TestAvailability(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t)

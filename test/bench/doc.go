@@ -10,5 +10,6 @@
 // by itself; what is printed is the median over the runs, the spread, and the
 // ratio of the medians.
 //
-// All runs are on loopback. Nothing outside of a temporary directory is touched.
+// All runs are on loopback. Nothing outside of temporary directories is touched, but
+// that root's agents have their sockets in /run/scagent.
 package main

@@ -279,8 +279,8 @@ func shellRow(k int) row {
 		_, err = p.see(k)
 		return err
 	}
-	return row{name: fmt.Sprint("shell", k), what: fmt.Sprintf("scagent submit -all -- true, on %d processes, from the shell, p50 of 10", k), unit: "ms", less: true, parties: []party{
-		{"scagent", func(ctx context.Context) (float64, error) {
+	command := func(args ...string) func(context.Context) (float64, error) {
+		return func(ctx context.Context) (float64, error) {
 			if err := start(ctx); err != nil {
 				return 0, err
 			}
@@ -290,7 +290,8 @@ func shellRow(k int) row {
 			}
 			took := make([]time.Duration, 10)
 			for i := range took {
-				cmd := exec.CommandContext(ctx, bin, "submit", "-addr", a.api, "-all", "-expect", fmt.Sprint(k), "--", "true")
+				cmd := exec.CommandContext(ctx, bin, args...)
+				cmd.Env = append(os.Environ(), "SCAGENT_ADDR="+a.api)
 				cmd.Stderr = os.Stderr
 				begin := time.Now()
 				if err := cmd.Run(); err != nil {
@@ -299,8 +300,13 @@ func shellRow(k int) row {
 				took[i] = time.Since(begin)
 			}
 			slices.Sort(took)
-			return float64(took[len(took)/2]) / 1e6, nil
-		}},
+			return ms(took[len(took)/2]), nil
+		}
+	}
+	return row{name: fmt.Sprint("shell", k), what: fmt.Sprintf("from the shell, on %d processes, p50 of 10", k), unit: "ms", less: true, parties: []party{
+		{"scagent submit -all -- true", command("submit", "-all", "-expect", fmt.Sprint(k), "--", "true")},
+		{"scagent submit -all -js", command("submit", "-all", "-expect", fmt.Sprint(k), "-js", "1")},
+		{"scagent version", command("version")},
 	}}
 }
 
