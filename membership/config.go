@@ -235,11 +235,11 @@ func (c *Config) memberlist() (*memberlist.Config, error) {
 		return nil, fmt.Errorf("config: Profile is %q; want %s, %s or %s", c.Profile, ProfileLAN, ProfileWAN, ProfileLocal)
 	}
 	if c.Profile != ProfileWAN {
-		// Twice as often as the LAN default, and to one node more: metadata here is
-		// large, about two announcements fit into a packet, and a tick without
-		// anything to say sends nothing.
-		m.GossipInterval = 100 * time.Millisecond
-		m.GossipNodes = 4
+		// To more nodes than the LAN default: metadata here is large, about two
+		// announcements fit into a packet, and a tick without anything to say sends
+		// nothing. More ticks would do too, but each wakes an idle process.
+		m.GossipInterval = 200 * time.Millisecond
+		m.GossipNodes = 8
 	}
 	m.Name = gossipName(c.ID, c.Boot)
 	m.Label = c.label()

@@ -126,13 +126,20 @@ func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	p := d.pool
 	p.mu.Lock()
 	p.roster.gone(n.Name, time.Now())
+	alone := p.roster.names == 0
 	p.mu.Unlock()
 	signal(p.wake)
+	if alone {
+		signal(p.lonely)
+	}
 }
 
 // rumour notes a suspicion that memberlist has taken up, or a sign of life that
 // it is about to believe.
-func (p *Pool) rumour(k kind, name []byte, incarnation uint32) {
+func (p *Pool) rumour(k kind, name, from []byte, incarnation uint32) {
+	if k == kindSuspect && string(from) == p.roster.self && p.transport.refusals.take(string(name)) {
+		p.bury(string(name), incarnation)
+	}
 	p.mu.Lock()
 	if k == kindSuspect {
 		p.roster.suspected(string(name), incarnation)

@@ -41,7 +41,7 @@ func testGuard(t testing.TB) *guard {
 			return netip.MustParseAddrPort("10.0.0.2:44201"), true
 		}
 		return netip.AddrPort{}, false
-	}, func(kind, []byte, uint32) {})
+	}, func(kind, []byte, []byte, uint32) {})
 }
 
 func goodAlive() wireAlive {

@@ -31,11 +31,11 @@ type guard struct {
 	// known returns the address of the member with a name in gossip.
 	known func(name string) (netip.AddrPort, bool)
 	// rumour is told of suspicions that memberlist has taken up, and of signs of
-	// life, whether it has or not.
-	rumour func(k kind, name []byte, incarnation uint32)
+	// life, whether it has or not. from is who had the suspicion.
+	rumour func(k kind, name, from []byte, incarnation uint32)
 }
 
-func newGuard(conf *memberlist.Config, known func(string) (netip.AddrPort, bool), rumour func(kind, []byte, uint32)) *guard {
+func newGuard(conf *memberlist.Config, known func(string) (netip.AddrPort, bool), rumour func(k kind, name, from []byte, incarnation uint32)) *guard {
 	label := append([]byte{byte(kindLabel), byte(len(conf.Label))}, conf.Label...)
 	return &guard{label: label, vsn: conf.BuildVsnArray(), known: known, rumour: rumour}
 }
@@ -180,7 +180,7 @@ func (g *guard) announcement(name []byte, m *message) error {
 }
 
 // heard passes on a sign of life that memberlist is about to read.
-func (g *guard) heard(name []byte, m *message) { g.rumour(kindAlive, name, uint32(m.incarnation)) }
+func (g *guard) heard(name []byte, m *message) { g.rumour(kindAlive, name, nil, uint32(m.incarnation)) }
 
 // disown turns the name of a sender into that of nobody, in place.
 func disown(name []byte) {
@@ -221,7 +221,7 @@ func (g *guard) suspicions(b []byte) {
 	one := func(part []byte) error {
 		if len(part) > 0 && kind(part[0]) == kindSuspect {
 			if m, err := parseAll(part[1:], accusationFields); err == nil {
-				g.rumour(kindSuspect, m.node, uint32(m.incarnation))
+				g.rumour(kindSuspect, m.node, m.from, uint32(m.incarnation))
 			}
 		}
 		return nil

@@ -49,6 +49,8 @@ type Pool struct {
 	wake  chan struct{} // cap 1: the roster has dirty ids
 	grown chan struct{} // cap 1: the pool has more members than before
 
+	lonely chan struct{} // cap 1: nobody else is left in the pool
+
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup         // every goroutine the Pool started
@@ -71,7 +73,7 @@ func New(c Config) (*Pool, error) {
 	self := gossipName(c.ID, c.Boot)
 	p := &Pool{
 		config: c, log: c.Logger, view: newView(), roster: newRoster(self),
-		wake: make(chan struct{}, 1), grown: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), grown: make(chan struct{}, 1), lonely: make(chan struct{}, 1),
 	}
 	if p.local, err = newLocal(&p.config); err != nil {
 		return nil, fmt.Errorf("membership: %w", err)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -283,6 +284,13 @@ func (p *Pool) seedLoop() {
 			wg.Go(func() { p.trySeed(p.seeds[i], st) })
 		}
 		wg.Wait()
+		if p.alive() > 0 && !slices.ContainsFunc(states, func(st seedState) bool { return !st.answered }) {
+			select { // nothing to do, and an idle process is not woken for nothing
+			case <-p.lonely:
+			case <-p.ctx.Done():
+				return
+			}
+		}
 		if !p.sleep(minSeedBackoff / 2) {
 			return
 		}

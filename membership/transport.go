@@ -31,6 +31,7 @@ type transport struct {
 	packetCh chan *memberlist.Packet // unbuffered: what waits, waits in the kernel
 	streamCh chan net.Conn           // unbuffered
 	streams  *streamLimiter
+	refusals refusals
 
 	packetsIn, packetsOut atomic.Uint64
 
@@ -229,6 +230,7 @@ func (t *transport) DialAddressTimeout(addr memberlist.Address, timeout time.Dur
 	defer cancel()
 	node, _, _ := splitGossipName(addr.Name) // none when joining by address alone
 	c, err := t.dial(ctx, node, addr.Addr)
+	t.refusals.dialled(addr.Name, err)
 	if err != nil {
 		return nil, err
 	}

@@ -66,6 +66,7 @@ const maxHandshakes = 256
 type Hub struct {
 	cfg    Config // constant
 	epoch  time.Time
+	linked chan struct{}   // cap 1: there is a link again, perhaps
 	ctx    context.Context // ends with Close
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // every goroutine of the hub and its links
@@ -125,6 +126,7 @@ func NewHub(cfg Config) (*Hub, error) {
 		links:      make(map[string]*Link),
 		dials:      make(map[string]*dialing),
 		handshakes: make(map[net.Conn]struct{}),
+		linked:     make(chan struct{}, 1),
 	}
 	h.ctx, h.cancel = context.WithCancelCause(context.Background())
 	return h, nil
@@ -219,6 +221,17 @@ func (h *Hub) keep() {
 		case <-h.ctx.Done():
 			return
 		}
+		if !h.linking() { // an idle process is not woken for nothing
+			t.Stop()
+			select {
+			case <-h.linked:
+			case <-h.ctx.Done():
+				return
+			}
+			t.Reset(period)
+			last = h.now()
+			continue
+		}
 		now := h.now()
 		// A longer step means that this process, or the machine, stood still,
 		// and says nothing about the others.
@@ -228,6 +241,13 @@ func (h *Hub) keep() {
 			l.tick(now, step)
 		}
 	}
+}
+
+// linking reports whether there is any link.
+func (h *Hub) linking() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.links) > 0 || h.far != nil
 }
 
 // ticked returns the links that are up, far end included.

@@ -107,6 +107,10 @@ func newLink(h *Hub, conn net.Conn, peer *hello, dialed bool) *Link {
 	now := h.now()
 	l.heard.Store(int64(now))
 	l.seen, l.lastPing = int64(now), now
+	select {
+	case h.linked <- struct{}{}:
+	default:
+	}
 	return l
 }
 

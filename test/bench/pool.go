@@ -1,13 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -247,46 +247,58 @@ func lossRow(k int) row {
 	}}
 }
 
-// idleRow is what an idle member of k costs of one core, in percent, over 20 s.
+// idleRow is what an idle agent of k costs of one core, over 20 s.
 func idleRow(k int) row {
-	return row{name: fmt.Sprint("idle", k), what: fmt.Sprintf("CPU of each of %d idle agents", k), unit: "% of a core", less: true, parties: []party{
+	return row{name: fmt.Sprint("idle", k), what: fmt.Sprintf("CPU of each of %d idle agents", k), unit: "millionths of a core", less: true, parties: []party{
 		{"scagent", func(ctx context.Context) (float64, error) {
-			p, err := newPool(ctx, k)
-			if err != nil {
-				return 0, err
-			}
-			defer p.stop()
-			if _, err := p.see(k); err != nil {
-				return 0, err
+			cluster, join := "bench"+strconv.Itoa(os.Getpid()), ""
+			var pids []int
+			for range k {
+				args := []string{"-cluster", cluster}
+				if join != "" {
+					args = append(args, "-join", join)
+				}
+				a, err := newRealAgent(ctx, args...)
+				if err != nil {
+					return 0, err
+				}
+				defer a.stop()
+				join = a.addr
+				pids = append(pids, a.cmd.Process.Pid)
 			}
 			const settle, measured = 10 * time.Second, 20 * time.Second
 			time.Sleep(settle)
-			before, err := p.cpu()
+			before, err := cpu(pids)
 			if err != nil {
 				return 0, err
 			}
 			time.Sleep(measured)
-			after, err := p.cpu()
-			return 100 * (after - before).Seconds() / measured.Seconds() / float64(k), err
+			after, err := cpu(pids)
+			return 1e6 * (after - before).Seconds() / measured.Seconds() / float64(k), err
 		}},
 	}}
 }
 
-// cpu is the time that all members have used.
-func (p *pool) cpu() (time.Duration, error) {
+// cpu is the time that processes have used, by the scheduler's own account; that
+// of /proc/PID/stat has hundredths of a second, which is too coarse here.
+func cpu(pids []int) (time.Duration, error) {
 	var sum time.Duration
-	for _, c := range p.members {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
+	for _, pid := range pids {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 		if err != nil {
 			return 0, err
 		}
-		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-		for _, ticks := range f[11:13] { // utime and stime, in hundredths of a second
-			n, err := strconv.Atoi(ticks)
+		for _, name := range threads {
+			b, err := os.ReadFile(name)
 			if err != nil {
 				return 0, err
 			}
-			sum += time.Duration(n) * 10 * time.Millisecond
+			used, _, _ := strings.Cut(string(b), " ")
+			ns, err := strconv.ParseInt(used, 10, 64)
+			if err != nil {
+				return 0, err
+			}
+			sum += time.Duration(ns)
 		}
 	}
 	return sum, nil
