@@ -3,8 +3,10 @@ package master
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/wire"
 )
 
 // Batch is a run to which tasks are added as they come up. Each goes to one of
@@ -22,9 +24,10 @@ type Batch struct {
 
 	// guarded by Master.mu
 	key   classKey
-	class *class        // of the last task that was added, which is counted in its tasks; or nil
-	taken int           // results that were taken
-	room  chan struct{} // closed, and made anew, when a result is taken; nil while nobody waits
+	class *class           // of the last task that was added, which is counted in its tasks; or nil
+	taken int              // results that were taken
+	held  []*tasks.Content // until it is sealed, see Hold
+	room  chan struct{}    // closed, and made anew, when a result is taken; nil while nobody waits
 }
 
 // MaxBatchLimit is the largest limit of a batch.
@@ -79,9 +82,19 @@ func (m *Master) openBatch(target tasks.Target, options tasks.Options, limit int
 }
 
 // Add queues a task, with the interpreters that it needs, as soon as there is
-// room for it. Errors: of the task, ErrNoMatch when no worker fits it, ErrFull,
-// ErrSealed, or the cause of ctx.
+// room for it. Its index is how many were added before it. Errors: of the task,
+// ErrNoMatch when no worker fits it, ErrFull, ErrSealed, or the cause of ctx.
 func (b *Batch) Add(ctx context.Context, t *tasks.Task, needs ...string) (tasks.ID, error) {
+	return b.add(ctx, -1, t, needs)
+}
+
+// AddAt is Add for a task with an index of the caller's choice, which results,
+// events and SCAGENT_INDEX have.
+func (b *Batch) AddAt(ctx context.Context, index uint32, t *tasks.Task, needs ...string) (tasks.ID, error) {
+	return b.add(ctx, int64(index), t, needs)
+}
+
+func (b *Batch) add(ctx context.Context, index int64, t *tasks.Task, needs []string) (tasks.ID, error) {
 	if err := t.Validate(); err != nil {
 		return tasks.ID{}, err
 	}
@@ -108,6 +121,9 @@ func (b *Batch) Add(ctx context.Context, t *tasks.Task, needs ...string) (tasks.
 		m.enterClassLocked(c) // so that it stays while the lock is given up
 		_, err := m.awaitLocked(ctx, &s, c)
 		m.leaveClassLocked(c)
+		if err == nil && b.sealed { // meanwhile
+			err = tasks.ErrSealed
+		}
 		if err != nil {
 			return tasks.ID{}, err
 		}
@@ -117,6 +133,9 @@ func (b *Batch) Add(ctx context.Context, t *tasks.Task, needs ...string) (tasks.
 	}
 	added := &task{}
 	m.addLocked(b.Run, c, added, spec)
+	if index >= 0 {
+		added.index = uint32(index)
+	}
 	if cs := contents(t); len(cs) > 0 {
 		m.keepLocked(added, cs)
 	}
@@ -190,13 +209,21 @@ func (b *Batch) gaveLocked(t *task) {
 // Seal says that no more tasks come. Results and Followers end when the last has
 // ended. It may be called more than once.
 func (b *Batch) Seal() {
-	m := b.m
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	b.m.mu.Lock()
+	defer b.m.mu.Unlock()
+	b.sealLocked()
+}
+
+func (b *Batch) sealLocked() {
 	if b.sealed {
 		return
 	}
+	m := b.m
 	b.sealed = true
+	for _, c := range b.held {
+		m.cfg.Release(c)
+	}
+	b.held = nil
 	if b.class != nil {
 		m.leaveClassLocked(b.class)
 		b.class = nil
@@ -209,6 +236,60 @@ func (b *Batch) Seal() {
 	if b.known == 0 {
 		delete(m.runs, b.id)
 	}
+}
+
+// Hold keeps the contents that t names until the batch is sealed: for tasks to come
+// that name them too.
+func (b *Batch) Hold(t *tasks.Task) {
+	b.m.mu.Lock()
+	defer b.m.mu.Unlock()
+	if b.sealed {
+		return
+	}
+	for _, c := range contents(t) {
+		b.held = append(b.held, c)
+		b.m.cfg.Hold(c)
+	}
+}
+
+// Drop stops the tasks of a run that have not started, and says how many these may
+// be; those that have go on, and are not run again when they fail. Workers are asked
+// to give back what they were sent ahead, so that nothing is stopped that runs
+// already. A batch takes no more tasks. ErrUnknown if there is no such run.
+func (m *Master) Drop(id tasks.ID) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.findRunLocked(id)
+	if r == nil {
+		return 0, tasks.ErrUnknown
+	}
+	if r.batch != nil {
+		r.batch.sealLocked()
+	}
+	var waiting []*task
+	ahead := map[*wire.Link][]wire.Key{}
+	for _, t := range r.eachLocked() {
+		switch {
+		case t.state.Final():
+		case t.step == none || t.step == assigned:
+			waiting = append(waiting, t)
+		case t.step == offered || t.step == accepted:
+			if l := t.at.link; l != nil {
+				ahead[l] = append(ahead[l], t.key())
+			}
+			fallthrough
+		default:
+			t.stop = tasks.StopCancel // it has no other attempt
+		}
+	}
+	n := m.cancelAllLocked(waiting, tasks.StopCancel)
+	for l, keys := range ahead {
+		for part := range slices.Chunk(keys, 1000) {
+			l.SendRecall(part)
+		}
+		n += len(keys)
+	}
+	return n, nil
 }
 
 // Limit returns how many tasks may be open.

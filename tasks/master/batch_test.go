@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -226,21 +227,30 @@ func TestBatchIsCancelledAndClosed(t *testing.T) {
 		for range 5 {
 			add(t, batch, "x")
 		}
-		waits := make(chan error, 1)
-		go func() {
+		one, err := b.m.OpenBatch(tasks.Any(), tasks.DefaultOptions(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(t, one, "x")
+		waits := make(chan error, 2)
+		wait := func(batch *Batch) {
 			_, err := batch.Add(t.Context(), &tasks.Task{Kind: tasks.Command, Argv: []string{"x"}})
 			waits <- err
-		}()
+		}
+		go wait(batch)
 		synctest.Wait()
 		if n, err := b.m.Cancel(batch.ID(), tasks.StopCancel); n != 5 || err != nil {
 			t.Errorf("cancelled %d, %v; want 5", n, err)
 		}
-		time.Sleep(time.Second)
+		if err := <-waits; !errors.Is(err, tasks.ErrSealed) {
+			t.Errorf("whoever waited for room in what was cancelled: %v, want ErrSealed", err)
+		}
+		go wait(one)
+		synctest.Wait()
 		b.m.Close()
 		if err := <-waits; !errors.Is(err, ErrClosed) {
-			t.Errorf("whoever waited for room: %v, want ErrClosed", err)
+			t.Errorf("whoever waited for room in what was closed: %v, want ErrClosed", err)
 		}
-		batch.Seal()
 		n := 0
 		for r := range batch.Results(t.Context()) {
 			n++
@@ -250,6 +260,98 @@ func TestBatchIsCancelledAndClosed(t *testing.T) {
 		}
 		if n != 5 {
 			t.Errorf("%d results, want 5", n)
+		}
+	})
+}
+
+func TestDropLeavesWhatRuns(t *testing.T) {
+	release := make(chan struct{})
+	inBubble(t, 2, func(_ context.Context, a *tasks.Attempt) tasks.Outcome {
+		<-release
+		return tasks.Outcome{Code: tasks.Exit, Exit: 1}
+	}, func(t *testing.T, b *bench) {
+		opt := tasks.DefaultOptions()
+		opt.Retry = 5
+		for _, attempts := range []int{1, 3} {
+			opt.Attempts = attempts
+			release = make(chan struct{})
+			batch, err := b.m.OpenBatch(tasks.Any(), opt, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 100 {
+				add(t, batch, "x")
+			}
+			time.Sleep(time.Second) // four run, and others may have been sent ahead
+			if n, err := b.m.Drop(batch.ID()); err != nil || n != 96 {
+				t.Errorf("dropped %d, %v; want 96", n, err)
+			}
+			if _, err := batch.Add(t.Context(), &tasks.Task{Kind: tasks.Command, Argv: []string{"x"}}); !errors.Is(err, tasks.ErrSealed) {
+				t.Errorf("one more: %v, want ErrSealed", err)
+			}
+			close(release)
+			count := map[tasks.State]int{}
+			for r := range batch.Results(t.Context()) {
+				count[r.State]++
+				if r.State == tasks.StateCancelled && r.Attempt != 0 {
+					t.Errorf("%+v was dropped, and had started", r)
+				}
+			}
+			if count[tasks.StateFailed] != 4 || count[tasks.StateCancelled] != 96 {
+				t.Errorf("tasks ended as %v, want 4 failed, and not run again, and 96 cancelled", count)
+			}
+		}
+		if _, err := b.m.Drop(tasks.ID{}); !errors.Is(err, tasks.ErrUnknown) {
+			t.Errorf("no run: %v, want ErrUnknown", err)
+		}
+	})
+}
+
+func TestBatchHoldsContentsUntilItIsSealed(t *testing.T) {
+	inBubble(t, 1, echoRunner, func(t *testing.T, b *bench) {
+		holds := map[string]int{}
+		b.m.cfg.Hold = func(c *tasks.Content) { holds[c.Blob]++ }
+		b.m.cfg.Release = func(c *tasks.Content) { holds[c.Blob]-- }
+		batch, err := b.m.OpenBatch(tasks.Any(), tasks.DefaultOptions(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blob := strings.Repeat("a", 64)
+		batch.Hold(&tasks.Task{Inputs: []tasks.Input{{Name: "x", Content: tasks.Content{Blob: blob, Size: 1}}, {Name: "y"}}})
+		if holds[blob] != 1 || len(holds) != 1 {
+			t.Errorf("holds are %v, want one of %s", holds, blob)
+		}
+		batch.Seal()
+		batch.Seal()
+		batch.Hold(&tasks.Task{Stdin: &tasks.Content{Blob: blob}})
+		if holds[blob] != 0 {
+			t.Errorf("holds are %v, want none any more", holds)
+		}
+	})
+}
+
+func TestBatchIndexOfTheCallersChoice(t *testing.T) {
+	inBubble(t, 1, func(_ context.Context, a *tasks.Attempt) tasks.Outcome {
+		return tasks.Outcome{Code: tasks.Exit, Exit: a.Index}
+	}, func(t *testing.T, b *bench) {
+		batch, err := b.m.OpenBatch(tasks.Any(), tasks.DefaultOptions(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range []uint32{1000, 1, 1<<31 + 1} {
+			if _, err := batch.AddAt(t.Context(), i, &tasks.Task{Kind: tasks.Command, Argv: []string{"x"}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		batch.Seal()
+		var got []int
+		for r := range batch.Results(t.Context()) {
+			if got = append(got, r.Index); r.Exit != r.Index {
+				t.Errorf("task %d was run as %d", r.Index, r.Exit)
+			}
+		}
+		if slices.Sort(got); !slices.Equal(got, []int{1, 1000, 1<<31 + 1}) {
+			t.Errorf("results have the indexes %v", got)
 		}
 	})
 }

@@ -129,7 +129,16 @@ func (r *Run) Wait(ctx context.Context) ([]tasks.Result, error) {
 func (r *Run) Cancel(reason tasks.StopReason) {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
-	r.m.cancelAllLocked(r.eachLocked(), reason)
+	r.cancelLocked(reason)
+}
+
+// cancelLocked stops the tasks of the run that have not ended, and says how many
+// these are. A batch takes no more.
+func (r *Run) cancelLocked(reason tasks.StopReason) int {
+	if r.batch != nil {
+		r.batch.sealLocked()
+	}
+	return r.m.cancelAllLocked(r.eachLocked(), reason)
 }
 
 // endedLocked takes note that t, one of its tasks, has ended.
@@ -255,7 +264,7 @@ func (m *Master) Cancel(id tasks.ID, reason tasks.StopReason) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if r := m.findRunLocked(id); r != nil {
-		return m.cancelAllLocked(r.eachLocked(), reason), nil
+		return r.cancelLocked(reason), nil
 	}
 	if t := m.tasks[id]; t != nil {
 		return m.cancelAllLocked([]*task{t}, reason), nil
