@@ -82,6 +82,15 @@ func (b *Batch) Add(ctx context.Context, t *tasks.Task) (tasks.ID, error) {
 	return b.Batch.Add(ctx, t, needs...)
 }
 
+// AddAt is Add with an index of the caller's choice, see master.Batch.AddAt.
+func (b *Batch) AddAt(ctx context.Context, index uint32, t *tasks.Task) (tasks.ID, error) {
+	needs, err := b.a.needs(t)
+	if err != nil {
+		return tasks.ID{}, err
+	}
+	return b.Batch.AddAt(ctx, index, t, needs...)
+}
+
 // OpenBatch begins a run of many tasks, each for one of the workers that the
 // target allows. At most limit of them (0: 10,000) have not ended, or have results
 // that nobody has taken: adding waits then.
@@ -107,6 +116,11 @@ func (a *Agent) OpenBatchFollowed(target tasks.Target, options tasks.Options, li
 		return nil, nil, err
 	}
 	return &Batch{b, a}, f, nil
+}
+
+// APIBatch is OpenBatchFollowed for the local API.
+func (a *Agent) APIBatch(target tasks.Target, options tasks.Options, limit int) (api.Batch, *master.Follower, error) {
+	return a.OpenBatchFollowed(target, options, limit)
 }
 
 // Call runs a task on one worker that the target allows and returns its result,
@@ -219,4 +233,12 @@ func (a *Agent) Cancel(id tasks.ID, reason tasks.StopReason) (int, error) {
 		return 0, err
 	}
 	return a.master.Cancel(id, reason)
+}
+
+// Drop stops the tasks of a run that have not started, see master.Master.Drop.
+func (a *Agent) Drop(id tasks.ID) (int, error) {
+	if err := a.running(); err != nil {
+		return 0, err
+	}
+	return a.master.Drop(id)
 }

@@ -16,12 +16,16 @@ type Backend interface {
 
 	Submit(ctx context.Context, s tasks.Submission) (*master.Run, error)
 	SubmitFollowed(ctx context.Context, s tasks.Submission) (*master.Run, *master.Follower, error)
+	// APIBatch begins a run to which tasks are added, with the follower by which
+	// the results are taken.
+	APIBatch(target tasks.Target, options tasks.Options, limit int) (Batch, *master.Follower, error)
 	DryRun(ctx context.Context, s tasks.Submission) ([]master.Choice, error)
 	Task(id tasks.ID) (tasks.Result, error) // tasks.ErrUnknown
 	Tasks(after tasks.ID, states []tasks.State, limit int) []tasks.Result
 	Run(id tasks.ID) (*master.Run, error)                                 // tasks.ErrUnknown
 	Follow(id tasks.ID) (*master.Follower, error)                         // a run's or a task's
 	Cancel(id tasks.ID, reason tasks.StopReason) (stopped int, err error) // a run or a task
+	Drop(id tasks.ID) (dropped int, err error)                            // of a run, what has not started
 
 	SetData(data json.RawMessage) error
 	SetAvailable(available bool) error
@@ -32,4 +36,13 @@ type Backend interface {
 	OpenBlob(hash string) (f io.ReadSeekCloser, size int64, err error)
 
 	Feed() *Feed // of events
+}
+
+// Batch is a run to which tasks are added, see master.Batch; *agent.Batch is one.
+type Batch interface {
+	ID() tasks.ID
+	Hold(t *tasks.Task)
+	AddAt(ctx context.Context, index uint32, t *tasks.Task) (tasks.ID, error)
+	Seal()
+	Cancel(reason tasks.StopReason)
 }

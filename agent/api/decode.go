@@ -44,7 +44,7 @@ func unmarshalBody(body []byte, v any, free ...string) error {
 
 // readJSON reads a body that should be JSON.
 func (h *handler) readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if err := h.checkType(r); err != nil {
+	if err := h.checkType(r, "application/json"); err != nil {
 		return nil, err
 	}
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
@@ -55,10 +55,10 @@ func (h *handler) readJSON(w http.ResponseWriter, r *http.Request, limit int64) 
 	return b, err
 }
 
-// checkType refuses bodies that are something else than JSON. Over a unix socket
+// checkType refuses bodies that are something else than what is wanted, a form of JSON. Over a unix socket
 // what curl says unless it is told is taken too, but not where browsers come: forms
 // can be sent by other sites.
-func (h *handler) checkType(r *http.Request) error {
+func (h *handler) checkType(r *http.Request, want string) error {
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		return &Error{CodeBadType, fmt.Sprintf("Content-Encoding is %q; send the body as it is", e), http.StatusUnsupportedMediaType}
 	}
@@ -66,14 +66,14 @@ func (h *handler) checkType(r *http.Request) error {
 	curl := len(h.o.Hosts) == 0
 	kind, _, err := mime.ParseMediaType(t)
 	switch {
-	case err == nil && kind == "application/json":
+	case err == nil && kind == want:
 		return nil
 	case t == "" && (curl || r.ContentLength == 0):
 		return nil
 	case err == nil && kind == "application/x-www-form-urlencoded" && curl:
 		return nil
 	}
-	return &Error{CodeBadType, fmt.Sprintf("Content-Type is %q; want application/json", t), http.StatusUnsupportedMediaType}
+	return &Error{CodeBadType, fmt.Sprintf("Content-Type is %q; want %s", t, want), http.StatusUnsupportedMediaType}
 }
 
 func unmarshal(body []byte, v any, free ...string) error {

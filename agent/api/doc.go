@@ -16,6 +16,7 @@
 //	POST /v1/tasks                SubmitRequest → Submitted
 //	     ?follow=1                → StreamEvent a line, the first "submitted"
 //	     ?dry_run=1               → DryRun
+//	POST /v1/batches              BatchRequest, then a BatchTask a line → StreamEvent a line
 //	GET  /v1/tasks                [TaskStatus, …], oldest first, without output and results
 //	     ?state=a,b &limit=100 &after=ID
 //	GET  /v1/tasks/{id}           TaskStatus, or RunStatus for the id of a run
@@ -47,6 +48,18 @@
 // that is slow; when it hangs up they go on. Whoever watches the events must keep
 // up: the Feed remembers the last FeedEvents, and who falls further behind is
 // disconnected.
+//
+// # Batches
+//
+// POST /v1/batches runs many tasks, each on any one worker of the target. Its body
+// is read while it is answered, so a client has to do both at once. Of the body no
+// more is read while as many tasks as the limit says have not ended, so that neither
+// side holds all of them; the end of the body is the end of the run.
+//
+// A line that is no good is told as an event "error" with its index. It ends the
+// input: the lines before it go on, and the client reads their results as before.
+// The answer has empty lines where nothing else is to be said for a while. When the
+// client hangs up, what has not ended is cancelled.
 //
 // # Trust
 //

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -134,7 +135,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	encoder(w).Encode(v) // an error is that the client is gone
 }
 
-func encoder(w http.ResponseWriter) *json.Encoder {
+func encoder(w io.Writer) *json.Encoder {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	return e

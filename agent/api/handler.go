@@ -59,6 +59,7 @@ func (h *handler) routes() []route {
 		{"GET", "/v1/members", h.members, nil},
 		{"GET", "/v1/tasks", h.list, []string{"state", "limit", "after"}},
 		{"POST", "/v1/tasks", h.submit, []string{"follow", "dry_run"}},
+		{"POST", "/v1/batches", h.batch, nil},
 		{"GET", "/v1/tasks/{id}", h.task, nil},
 		{"GET", "/v1/tasks/{id}/output", h.output, []string{"stream", "follow"}},
 		{"POST", "/v1/tasks/{id}/cancel", h.cancel, nil},

@@ -81,3 +81,8 @@ func timeOf(t time.Time) *Time {
 	}
 	return &Time{t}
 }
+
+// dropOutput leaves out what was kept of the output.
+func (s *TaskStatus) dropOutput() {
+	s.Stdout, s.StdoutBase64, s.Stderr, s.StderrBase64 = nil, nil, nil, nil
+}

@@ -15,7 +15,7 @@ import (
 // stream writes what a follower is told, a StreamEvent a line, until all results
 // are written or the client is gone.
 func stream(w http.ResponseWriter, r *http.Request, first Submitted, f *master.Follower) {
-	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set("Content-Type", NDJSON)
 	rc := http.NewResponseController(w)
 	rc.SetWriteDeadline(time.Time{}) // where there is one: a stream takes as long as its tasks
 	e := encoder(w)

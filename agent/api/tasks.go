@@ -179,6 +179,17 @@ func (h *handler) cancel(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	if req.Queued {
+		if req.Reason != "" {
+			return badRequest("reason and queued exclude each other: nothing that runs is stopped")
+		}
+		n, err := h.b.Drop(id)
+		if err != nil {
+			return unknown(id, err)
+		}
+		writeJSON(w, http.StatusOK, Stopped{n})
+		return nil
+	}
 	reason := tasks.StopCancel
 	switch req.Reason {
 	case "", "cancel":

@@ -64,6 +64,29 @@ type SubmitRequest struct {
 	Options OptionsSpec  `json:"options"`
 }
 
+// NDJSON is the media type of JSON, a value a line.
+const NDJSON = "application/x-ndjson"
+
+// BatchRequest is the first line of the body of POST /v1/batches; each of the
+// others is a BatchTask.
+type BatchRequest struct {
+	Target  tasks.Target `json:"target"`
+	Options OptionsSpec  `json:"options"`
+	// Limit is how many tasks may have not ended; the rest of the body is read as
+	// they end. Absent: 10,000.
+	Limit int `json:"limit,omitempty"`
+	// Kept asks for what was kept of a task's output in its result, in place of
+	// events with all of it.
+	Kept bool `json:"kept,omitempty"`
+}
+
+// BatchTask is a task of a batch. The index is that of its events, and of
+// SCAGENT_INDEX; absent: how many tasks there were before.
+type BatchTask struct {
+	Index *uint32 `json:"index,omitempty"`
+	TaskSpec
+}
+
 // TaskSpec is a task in JSON. Which fields count depends on the kind.
 type TaskSpec struct {
 	Kind          tasks.Kind        `json:"kind"`
@@ -179,11 +202,11 @@ const (
 	StreamOutput    = "output"
 	StreamAgain     = "again"  // the task starts anew after it had written something
 	StreamResult    = "result" // the last of its task
-	StreamError     = "error"  // the last, when the stream ends early
+	StreamError     = "error"  // the last, when the stream ends early; of a batch, see doc.go
 )
 
-// StreamEvent is a line of the answer to POST /v1/tasks?follow=1, and of
-// GET /v1/runs/{id}/events. Which fields are there depends on its type.
+// StreamEvent is a line of the answers to POST /v1/tasks?follow=1 and
+// POST /v1/batches, and of GET /v1/runs/{id}/events. Which fields are there depends on its type.
 type StreamEvent struct {
 	Type       string      `json:"type"`
 	Submitted  *Submitted  `json:"submitted,omitempty"`
@@ -231,6 +254,8 @@ type RunStatus struct {
 // CancelRequest is the body of POST /v1/tasks/{id}/cancel, which may be left out.
 type CancelRequest struct {
 	Reason string `json:"reason,omitempty"` // cancel (the default), interrupt or kill
+	// Queued is for runs: only what has not started is stopped. There is no reason then.
+	Queued bool `json:"queued,omitempty"`
 }
 
 // Stopped answers a cancel: how many tasks had not ended and were stopped.

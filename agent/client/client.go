@@ -153,12 +153,14 @@ func notReached(addr, socket string, err error) error {
 }
 
 // do sends a request and returns the answer if it is a good one. body is nil, an
-// io.Reader, or a value that is sent as JSON.
+// io.Reader, the lines of a batch, or a value that is sent as JSON.
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, body any) (*http.Response, error) {
 	var r io.Reader
 	kind := ""
 	switch b := body.(type) {
 	case nil:
+	case *lines:
+		r, kind = b, api.NDJSON
 	case io.Reader:
 		r, kind = b, "application/octet-stream"
 	default:

@@ -125,6 +125,13 @@ func (c *Client) Output(ctx context.Context, id tasks.ID, stream string, follow 
 	return &body{resp.Body, c, ctx}, nil
 }
 
+// Drop stops the tasks of a run that have not started, and says how many these are.
+func (c *Client) Drop(ctx context.Context, run tasks.ID) (int, error) {
+	var out api.Stopped
+	err := c.call(ctx, http.MethodPost, "/v1/tasks/"+run.String()+"/cancel", nil, api.CancelRequest{Queued: true}, &out)
+	return out.Stopped, err
+}
+
 // Cancel stops a task, or all tasks of a run, and says how many had not ended.
 // The reason is one of tasks.StopCancel, StopInterrupt and StopKill.
 func (c *Client) Cancel(ctx context.Context, id tasks.ID, reason tasks.StopReason) (int, error) {

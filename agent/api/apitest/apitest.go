@@ -184,6 +184,20 @@ func (b *Backend) Tasks(after tasks.ID, states []tasks.State, limit int) []tasks
 	return b.List(after, states, limit)
 }
 
+// batch is a batch of the master, whose tasks need no interpreters.
+type batch struct{ *master.Batch }
+
+// AddAt is the master's.
+func (b batch) AddAt(ctx context.Context, index uint32, t *tasks.Task) (tasks.ID, error) {
+	return b.Batch.AddAt(ctx, index, t)
+}
+
+// APIBatch is the master's OpenBatchFollowed.
+func (b *Backend) APIBatch(target tasks.Target, options tasks.Options, limit int) (api.Batch, *master.Follower, error) {
+	m, f, err := b.OpenBatchFollowed(target, options, limit)
+	return batch{m}, f, err
+}
+
 // SetData remembers the data.
 func (b *Backend) SetData(data json.RawMessage) error {
 	b.mu.Lock()
