@@ -23,6 +23,7 @@ func commands() []entry {
 	return []entry{
 		{"agent", func(e *Env) cli.Command { return &AgentCommand{e} }},
 		{"submit", func(e *Env) cli.Command { return &SubmitCommand{e} }},
+		{"map", func(e *Env) cli.Command { return &MapCommand{e} }},
 		{"members", func(e *Env) cli.Command { return &MembersCommand{e} }},
 		{"status", func(e *Env) cli.Command { return &StatusCommand{e} }},
 		{"cancel", func(e *Env) cli.Command { return &CancelCommand{e} }},

@@ -28,6 +28,8 @@ type Env struct {
 	Getenv         func(string) string
 	// Terminal says that standard output is one.
 	Terminal bool
+	// ErrTerminal says that standard error is one.
+	ErrTerminal bool
 	// Signals delivers the signals that ask to stop, until stop is called. With
 	// reload, the one that asks to read the configuration again comes too.
 	Signals func(reload bool) (c <-chan os.Signal, stop func())
@@ -37,7 +39,7 @@ type Env struct {
 func NewEnv() *Env {
 	return &Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
-		Terminal: isatty.IsTerminal(os.Stdout.Fd()), Signals: signals,
+		Terminal: isatty.IsTerminal(os.Stdout.Fd()), ErrTerminal: isatty.IsTerminal(os.Stderr.Fd()), Signals: signals,
 	}
 }
 

@@ -62,9 +62,13 @@ var optionFlags = []string{"timeout", "attempts", "retry", "priority", "slots", 
 // targetFlags are the flags of tasks.Target.
 var targetFlags = []string{"on", "all", "where", "one", "n", "prefer", "except", "force"}
 
-func submitFlags(o *submitOptions) *flagSet {
+func (o *submitOptions) defaults() {
 	o.options = tasks.DefaultOptions()
 	o.outDir = "."
+}
+
+func submitFlags(o *submitOptions) *flagSet {
+	o.defaults()
 	f := newFlags(false)
 
 	f.group("What, instead of a command")
@@ -86,27 +90,16 @@ func submitFlags(o *submitOptions) *flagSet {
 	one := false
 	f.boolean(&one, "one", "on only one of them")
 	f.integer(&o.target.N, "n", "on only `N` of them")
-	f.str(&o.target.Prefer, "prefer", "on those first where `EXPR` is true or larger")
-	f.words(&o.target.Except, "except", "not on the workers `NAME,…` (repeatable)")
-	f.boolean(&o.target.Force, "force", "with -on, also on workers set unavailable")
+	o.chooseFlags(f)
 	f.integer(&o.options.Expect, "expect", "fewer than `N` workers is an error")
-	f.duration(&o.options.WaitWorkers, "wait-workers", "wait so `LONG` for a first worker that matches")
 	f.boolean(&o.dryRun, "dry-run", "only say who would get it, and why the others not")
 
 	f.group("With")
-	f.add(funcValue(o.addInput), "in", "put a file into the work directory, `FILE[:NAME]` (repeatable)")
-	f.list(&o.outputs, "out", "bring back the files that match `GLOB` (repeatable)")
-	f.str(&o.outDir, "out-dir", "write them into `DIR`, for several targets into a directory per worker")
-	f.add(funcValue(o.addEnv), "env", "set an environment variable, `K=V` (repeatable)")
+	o.withFlags(f, "for several targets into a directory per worker")
 	f.boolean(&o.stdin, "stdin", "send standard input, read to its end first")
-	f.str(&o.dir, "dir", "run in `DIR` of the worker, an absolute path")
 
 	f.group("How")
-	f.duration(&o.options.Timeout, "timeout", "stop an attempt that runs so `LONG` (default: no limit)")
-	f.integer(&o.options.Attempts, "attempts", "start at most `N` times when workers are lost; 1 is at most once")
-	f.integer(&o.options.Retry, "retry", "run again up to `N` times when it fails")
-	f.integer(&o.options.Priority, "priority", "larger `N` first")
-	f.integer(&o.options.Slots, "slots", "take `N` slots of the worker")
+	o.howFlags(f)
 	f.boolean(&o.detach, "detach", "print the id and return")
 
 	f.group("Output")
@@ -131,6 +124,33 @@ func submitFlags(o *submitOptions) *flagSet {
 	return f
 }
 
+// chooseFlags are flags that pick among the workers, of submit and map.
+func (o *submitOptions) chooseFlags(f *flagSet) {
+	f.str(&o.target.Prefer, "prefer", "on those first where `EXPR` is true or larger")
+	f.words(&o.target.Except, "except", "not on the workers `NAME,…` (repeatable)")
+	f.boolean(&o.target.Force, "force", "with -on, also on workers set unavailable")
+	f.duration(&o.options.WaitWorkers, "wait-workers", "wait so `LONG` for a first worker that matches")
+}
+
+// withFlags are what goes along with a task and comes back. each says where the
+// files of one of several go.
+func (o *submitOptions) withFlags(f *flagSet, each string) {
+	f.add(funcValue(o.addInput), "in", "put a file into the work directory, `FILE[:NAME]` (repeatable)")
+	f.list(&o.outputs, "out", "bring back the files that match `GLOB` (repeatable)")
+	f.str(&o.outDir, "out-dir", "write them into `DIR`, "+each)
+	f.add(funcValue(o.addEnv), "env", "set an environment variable, `K=V` (repeatable)")
+	f.str(&o.dir, "dir", "run in `DIR` of the worker, an absolute path")
+}
+
+// howFlags are how a task is delivered.
+func (o *submitOptions) howFlags(f *flagSet) {
+	f.duration(&o.options.Timeout, "timeout", "stop an attempt that runs so `LONG` (default: no limit)")
+	f.integer(&o.options.Attempts, "attempts", "start at most `N` times when workers are lost; 1 is at most once")
+	f.integer(&o.options.Retry, "retry", "run again up to `N` times when it fails")
+	f.integer(&o.options.Priority, "priority", "larger `N` first")
+	f.integer(&o.options.Slots, "slots", "take `N` slots of the worker")
+}
+
 // parseSubmit reads the arguments of submit and finds what in them contradicts
 // itself.
 func parseSubmit(args []string) (*submitOptions, error) {
@@ -140,12 +160,7 @@ func parseSubmit(args []string) (*submitOptions, error) {
 	if o.operands, err = f.parse(args); err != nil {
 		return nil, err
 	}
-	o.targetSet = len(f.given(targetFlags...)) > 0
-	o.set = map[string]bool{}
-	for _, n := range optionFlags {
-		o.set[n] = f.isSet(n)
-	}
-	o.localSet = f.given(localFlags...)
+	o.noteSet(f)
 	if err := o.checkKind(f); err != nil {
 		return nil, err
 	}
@@ -153,6 +168,16 @@ func parseSubmit(args []string) (*submitOptions, error) {
 		return nil, err
 	}
 	return o, nil
+}
+
+// noteSet takes note of which flags were given.
+func (o *submitOptions) noteSet(f *flagSet) {
+	o.targetSet = len(f.given(targetFlags...)) > 0
+	o.set = map[string]bool{}
+	for _, n := range optionFlags {
+		o.set[n] = f.isSet(n)
+	}
+	o.localSet = f.given(localFlags...)
 }
 
 // checkKind wants exactly one thing to run.

@@ -26,6 +26,9 @@ func (h *handler) batch(w http.ResponseWriter, r *http.Request) error {
 	// Where it is not supported there is no need for it, or the client gets its
 	// answer when it has sent everything.
 	rc.EnableFullDuplex()
+	// Of a body that was not read whole, net/http may read the rest when this
+	// returns, and then panics when it waits for another request.
+	w.Header().Set("Connection", "close")
 	in := &batchInput{lines: bufio.NewScanner(r.Body), b: h.b}
 	in.lines.Buffer(nil, maxTaskBody)
 	req, options, err := in.head()
