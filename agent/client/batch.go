@@ -15,7 +15,7 @@ import (
 // them. Add and Seal are called by one goroutine and Next by another, as both wait
 // for the agent: it takes no more tasks than Next takes results. The error of Next
 // may be an *api.Error that is about a task that was added, whose index is that of
-// the event; no more are taken then, and Next goes on.
+// the event; no more are taken then, and Next goes on. A batch must be closed.
 type Batch struct {
 	*Stream
 	in *lines
@@ -31,15 +31,20 @@ func (c *Client) OpenBatch(ctx context.Context, r api.BatchRequest) (*Batch, err
 	if err := in.add(r); err != nil {
 		return nil, err
 	}
+	s, err := c.follow(ctx, in)
+	if err != nil {
+		in.Close() // who reads it may be waiting for more
+		return nil, err
+	}
+	return &Batch{Stream: s, in: in}, nil
+}
+
+func (c *Client) follow(ctx context.Context, in *lines) (*Stream, error) {
 	resp, err := c.do(ctx, http.MethodPost, "/v1/batches", nil, in)
 	if err != nil {
 		return nil, err
 	}
-	s, err := c.stream(ctx, resp.Body)
-	if err != nil {
-		return nil, err
-	}
-	return &Batch{Stream: s, in: in}, nil
+	return c.stream(ctx, resp.Body)
 }
 
 // Add sends a task. It waits while the agent takes none.
