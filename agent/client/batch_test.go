@@ -183,7 +183,7 @@ func TestBatchLimitBoundsWhatIsOpen(t *testing.T) {
 // A client that hangs up while the agent reads no more of it, as the batch is full,
 // is found out too.
 func TestBatchIsCancelledWhenItsClientHangsUp(t *testing.T) {
-	for _, limit := range []int{0, 3} {
+	for limit, running := range map[int]int{0: 4, 3: 3} {
 		inBubble(t, func(t *testing.T, back *apitest.Backend, c *Client) {
 			b := openBatch(t, c, api.BatchRequest{Limit: limit})
 			for range 10 {
@@ -191,6 +191,11 @@ func TestBatchIsCancelledWhenItsClientHangsUp(t *testing.T) {
 			}
 			for range 2 { // more bytes than are read ahead
 				if err := b.Add(&api.BatchTask{TaskSpec: command("echo", strings.Repeat("x", 60_000)).Task}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range running {
+				if _, err := b.Next(); err != nil { // what it wrote
 					t.Fatal(err)
 				}
 			}
