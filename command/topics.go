@@ -50,6 +50,10 @@ A task that starts anew after it had printed says so on standard error, and prin
 several targets and -retry, each task's output is kept back until it ends, and only that of its last
 attempt is printed.
 
+map prints what a task wrote when it ends, whole; of tasks that were run again, what the last attempt
+wrote. -k keeps the order of the inputs (of more than 1000 results, the tasks wait for the one whose
+turn it is, unless -j says more); -lb prints line by line as it is written.
+
 -json prints one line per task as it ends; -json-stream one per event as it happens.
 -out GLOB brings files back into -out-dir, for several targets into a directory per worker.`,
 
@@ -59,9 +63,9 @@ Exit statuses
 submit, one target     the task's own status; 128+n when signal n killed it; 124 timed out;
                        126 not executable; 127 no such command; 1 when -js or -func returned
                        an error
-submit, several        0 when all ended with 0; else how many did not, at most 100, and 101
+submit, several; map   0 when all ended with 0; else how many did not, at most 100, and 101
                        for more
-submit                 125 for errors of scagent's own: called wrongly, no worker, refused, lost;
+submit, map            125 for errors of scagent's own: called wrongly, no worker, refused, lost;
                        130 when ended by ^C or cancel; 141 when standard output was closed
 every other command    0 done, 1 failed, 2 called wrongly`,
 
