@@ -34,6 +34,7 @@ func commands() []entry {
 		{"leave", func(e *Env) cli.Command { return &LeaveCommand{e} }},
 		{"secret", func(e *Env) cli.Command { return &SecretCommand{env: e} }},
 		{"info", func(e *Env) cli.Command { return &InfoCommand{e} }},
+		{"bench", func(e *Env) cli.Command { return &BenchCommand{e} }},
 		{"demo", func(e *Env) cli.Command { return &DemoCommand{e} }},
 		{"version", func(e *Env) cli.Command { return &VersionCommand{e} }},
 		{"help", func(e *Env) cli.Command { return &HelpCommand{e} }},

@@ -36,6 +36,10 @@ type Backend interface {
 	OpenBlob(hash string) (f io.ReadSeekCloser, size int64, err error)
 
 	Feed() *Feed // of events
+
+	// Bench measures the pool and reports each figure when it is there. It ends early
+	// with the cause of ctx, or the error of report.
+	Bench(ctx context.Context, r BenchRequest, report func(Figure) error) error
 }
 
 // Batch is a run to which tasks are added, see master.Batch; *agent.Batch is one.

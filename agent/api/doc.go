@@ -28,6 +28,7 @@
 //	PUT  /v1/data                 any JSON
 //	POST /v1/join                 JoinRequest → Joined
 //	POST /v1/leave
+//	POST /v1/bench                BenchRequest → BenchLine a line, as they are measured; ends when the client hangs up
 //	PUT  /v1/blobs                bytes → Blob
 //	GET  /v1/blobs/{hash}         bytes
 //	GET  /healthz, /readyz        "ok"

@@ -28,6 +28,7 @@ const (
 	CodeDraining     = "draining"
 	CodeClosing      = "closing"
 	CodeStarting     = "starting"
+	CodeTaskFailed   = "task_failed"
 	CodeUnknownTask  = "unknown_task"
 	CodeUnknownBlob  = "unknown_blob"
 	CodeDataTooLarge = "data_too_large"

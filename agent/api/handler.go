@@ -69,6 +69,7 @@ func (h *handler) routes() []route {
 		{"PUT", "/v1/data", h.setData, nil},
 		{"POST", "/v1/join", h.join, nil},
 		{"POST", "/v1/leave", h.leave, nil},
+		{"POST", "/v1/bench", h.bench, nil},
 		{"PUT", "/v1/blobs", h.putBlob, nil},
 		{"GET", "/v1/blobs/{hash}", h.getBlob, nil},
 		{"HEAD", "/v1/blobs/{hash}", h.getBlob, nil},

@@ -302,6 +302,26 @@ func remove(paths ...string) {
 	}
 }
 
+// Expire removes a content as soon as nobody holds it, without waiting for Grace,
+// unless it comes in anew.
+func (s *Store) Expire(hash string) {
+	s.mu.Lock()
+	e := s.blobs[hash]
+	if e == nil || s.closed {
+		s.mu.Unlock()
+		return
+	}
+	e.since = time.Time{}
+	unheld := e.holds == 0
+	if unheld {
+		s.dropLocked(hash, e)
+	}
+	s.mu.Unlock()
+	if unheld {
+		os.Remove(e.path) // an error: the next Open takes it over
+	}
+}
+
 // Stats counts what is in the store.
 type Stats struct {
 	Blobs   int

@@ -45,6 +45,8 @@ type Backend struct {
 	Pool  []api.Member
 	// Fail is what SetData, SetAvailable, Join and Leave return.
 	Fail error
+	// OnBench is what Bench calls; nil: nothing is measured.
+	OnBench func(ctx context.Context, r api.BenchRequest, report func(api.Figure) error) error
 
 	feed *api.Feed
 
@@ -281,3 +283,11 @@ func (b *Backend) OpenBlob(hash string) (io.ReadSeekCloser, int64, error) {
 
 // Feed returns the events of tasks, and what tests add.
 func (b *Backend) Feed() *api.Feed { return b.feed }
+
+// Bench calls OnBench.
+func (b *Backend) Bench(ctx context.Context, r api.BenchRequest, report func(api.Figure) error) error {
+	if b.OnBench == nil {
+		return nil
+	}
+	return b.OnBench(ctx, r, report)
+}
