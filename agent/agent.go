@@ -73,7 +73,7 @@ type Agent struct {
 	httpRefused atomic.Uint64  // requests to the public server of who may not make them
 	httpCrowded atomic.Uint64  // connections to it closed because there were too many
 	apiRefusals atomic.Uint64  // the same of the local API
-	benching    sync.Mutex     // held while Bench measures
+	benching    atomic.Bool    // Bench measures
 	rotated     chan struct{}  // has a token when a member has said that there is a newer secret
 
 	// mu guards the fields below. It is not held while parts start or stop.

@@ -51,10 +51,10 @@ func (a *Agent) Bench(ctx context.Context, r api.BenchRequest, report func(api.F
 	if err := a.mayMaster(); err != nil {
 		return err
 	}
-	if !a.benching.TryLock() {
+	if !a.benching.CompareAndSwap(false, true) {
 		return ErrBenching
 	}
-	defer a.benching.Unlock()
+	defer a.benching.Store(false)
 	if len(r.Only) == 0 {
 		r.Only = api.BenchGroups
 	}

@@ -18,6 +18,9 @@ import (
 // BenchCommand measures the pool.
 type BenchCommand struct{ env *Env }
 
+// benchWait is how long bench looks for a first other member where no agent runs.
+const benchWait = 10 * time.Second
+
 // benchOptions are what the arguments of bench say.
 type benchOptions struct {
 	common
@@ -122,11 +125,16 @@ func (c *BenchCommand) Run(args []string) int {
 }
 
 func (c *BenchCommand) measure(ctx context.Context, o *benchOptions) error {
-	cl, leave, err := c.connect(ctx, o)
+	cl, leave, err := connectOrStart(ctx, c.env, &o.common, o.localSet, &localStart{localOptions: o.local, wait: benchWait, settle: settleTime})
 	if err != nil {
 		return err
 	}
 	defer leave()
+	return c.print(ctx, cl, o)
+}
+
+// print prints the figures as they come.
+func (c *BenchCommand) print(ctx context.Context, cl *client.Client, o *benchOptions) error {
 	if o.json {
 		return cl.Bench(ctx, o.request, func(f api.Figure) error {
 			b, err := json.Marshal(f)
@@ -145,24 +153,6 @@ func (c *BenchCommand) measure(ctx context.Context, o *benchOptions) error {
 		}
 		return c.env.write(text + benchRow(clean(f.Metric), figureValue(f.Value), clean(f.Unit), strconv.Itoa(f.N), o.what(f.Metric)))
 	})
-}
-
-// benchWait is how long bench looks for the first other member where no agent runs.
-const benchWait = 10 * time.Second
-
-func (c *BenchCommand) connect(ctx context.Context, o *benchOptions) (*client.Client, func(), error) {
-	cl, err := c.env.connect(&o.common)
-	switch {
-	case err == nil:
-		if err := refuseLocal(o.localSet, cl.Addr()); err != nil {
-			cl.Close()
-			return nil, nil, err
-		}
-		return cl, cl.Close, nil
-	case !c.env.mayStart(&o.common, err):
-		return nil, nil, err
-	}
-	return startLocal(ctx, c.env, &localStart{localOptions: o.local, wait: benchWait, settle: settleTime})
 }
 
 // benchRow is a line of the table, which is printed as it is measured: its columns
@@ -185,6 +175,9 @@ func figureValue(v float64) string {
 // what says what a figure is of.
 func (o *benchOptions) what(metric string) string {
 	size := (*sizeValue)(&o.request.Size).String()
+	if !strings.HasSuffix(size, "B") {
+		size += " B"
+	}
 	switch metric {
 	case "noop_latency_p50":
 		return "a function that does nothing, one call at a time: the median"

@@ -95,6 +95,24 @@ func startLocal(ctx context.Context, e *Env, o *localStart) (c *client.Client, l
 	return c, leave, nil
 }
 
+// connectOrStart returns the client of this host's agent or, where none runs, of one
+// that it starts. localSet are the flags of l that were given, which only make sense
+// then. leave ends what was started.
+func connectOrStart(ctx context.Context, e *Env, o *common, localSet []string, l *localStart) (c *client.Client, leave func(), err error) {
+	c, err = e.connect(o)
+	switch {
+	case err == nil:
+		if err := refuseLocal(localSet, c.Addr()); err != nil {
+			c.Close()
+			return nil, nil, err
+		}
+		return c, c.Close, nil
+	case !e.mayStart(o, err):
+		return nil, nil, err
+	}
+	return startLocal(ctx, e, l)
+}
+
 // errNoMember is that of await when nobody was found where to join.
 var errNoMember = errors.New("no member answered")
 

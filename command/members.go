@@ -121,7 +121,7 @@ func (c *MembersCommand) Run(args []string) int {
 
 // list prints the members, with -watch again and again until ctx ends.
 func (c *MembersCommand) list(ctx context.Context, o *membersOptions) error {
-	cl, leave, err := c.connect(ctx, o)
+	cl, leave, err := connectOrStart(ctx, c.env, &o.common, o.localSet, &localStart{localOptions: o.local, wait: o.wait, settle: 2 * settleTime, look: true})
 	if err != nil {
 		return err
 	}
@@ -169,21 +169,6 @@ func (c *MembersCommand) sayTrust(ctx context.Context, cl *client.Client) {
 	if info, err := cl.Info(ctx); err == nil && info.Trust != "" { // else the list is good without it
 		c.env.note("on this node, %s", clean(info.Trust))
 	}
-}
-
-func (c *MembersCommand) connect(ctx context.Context, o *membersOptions) (*client.Client, func(), error) {
-	cl, err := c.env.connect(&o.common)
-	switch {
-	case err == nil:
-		if err := refuseLocal(o.localSet, cl.Addr()); err != nil {
-			cl.Close()
-			return nil, nil, err
-		}
-		return cl, cl.Close, nil
-	case !c.env.mayStart(&o.common, err):
-		return nil, nil, err
-	}
-	return startLocal(ctx, c.env, &localStart{localOptions: o.local, wait: o.wait, settle: 2 * settleTime, look: true})
 }
 
 // separator is printed between two lists of -watch: on a terminal the second

@@ -249,6 +249,33 @@ func TestWhatNobodyHoldsExpires(t *testing.T) {
 	})
 }
 
+func TestExpiredContentGoesWithItsLastHold(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	defer s.Close()
+	free, held, again := []byte("free"), []byte("held"), []byte("again")
+	for _, b := range [][]byte{free, held, again} {
+		mustPut(t, s, b)
+	}
+	if err := errors.Join(s.Hold(sum(held)), s.Hold(sum(again))); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range [][]byte{free, held, again, []byte("none")} {
+		s.Expire(sum(b))
+	}
+	if got := s.Stats(); got != (Stats{Blobs: 2, Bytes: 9, Held: 2}) || files(t, dir) != 2 {
+		t.Errorf("Stats after Expire = %+v and %d files, want those that are held", got, files(t, dir))
+	}
+	mustHave(t, s, held)
+	mustPut(t, s, again) // as good as new
+	s.Release(sum(held))
+	s.Release(sum(again))
+	if got := s.Stats(); got != (Stats{Blobs: 1, Bytes: 5}) || files(t, dir) != 1 {
+		t.Errorf("Stats after Release = %+v and %d files, want what came in anew", got, files(t, dir))
+	}
+	mustHave(t, s, again)
+}
+
 func TestContentPutAgainWhileItIsRemovedStays(t *testing.T) {
 	s := mustOpen(t, t.TempDir())
 	s.grace = 0 // what is released goes at once
