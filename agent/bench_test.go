@@ -110,39 +110,41 @@ func TestBenchWithoutANumberEndsByItself(t *testing.T) {
 }
 
 func TestBenchThatCannotBe(t *testing.T) {
-	c := agenttest.New(t, 2, agenttest.Option(func(i int, cfg *agent.Config) {
-		cfg.Policy = policy.Policy{Kinds: []tasks.Kind{tasks.Function}}
-		if i == 2 {
-			cfg.Roles = []membership.Role{membership.RoleWorker}
+	synctest.Test(t, func(t *testing.T) { // for which there may be a wait
+		c := agenttest.New(t, 2, agenttest.Option(func(i int, cfg *agent.Config) {
+			cfg.Policy = policy.Policy{Kinds: []tasks.Kind{tasks.Function}}
+			if i == 2 {
+				cfg.Roles = []membership.Role{membership.RoleWorker}
+			}
+		}))
+		c.WaitMembers(t)
+		for _, one := range []struct {
+			name    string
+			agent   int
+			request api.BenchRequest
+			code    string
+			want    []string // in the text
+		}{
+			{"unknown group", 1, api.BenchRequest{Only: []string{"speed"}}, api.CodeBadRequest, []string{`only has "speed"`, "latency, throughput, command, payload, fanout"}},
+			{"few tasks", 1, api.BenchRequest{N: -1}, api.CodeBadRequest, []string{"n is -1; want 1 to 1000000"}},
+			{"many tasks", 1, api.BenchRequest{N: 1_000_001}, api.CodeBadRequest, []string{"n is 1000001"}},
+			{"many at once", 1, api.BenchRequest{Inflight: 100_001}, api.CodeBadRequest, []string{"inflight is 100001; want 1 to 100000"}},
+			{"none at once", 1, api.BenchRequest{Inflight: -1}, api.CodeBadRequest, []string{"inflight is -1"}},
+			{"large", 1, api.BenchRequest{Size: 16<<30 + 1}, api.CodeBadRequest, []string{"size is 17179869185; want 1 to 17179869184"}},
+			{"smaller than nothing", 1, api.BenchRequest{Size: -1}, api.CodeBadRequest, []string{"size is -1"}},
+			{"bad expression", 1, api.BenchRequest{Where: "(("}, api.CodeBadRequest, []string{"where: query: column 2"}},
+			{"no master", 2, api.BenchRequest{}, "not_master", []string{"-role worker,master"}},
+			{"nobody matches", 1, api.BenchRequest{Where: `name == "n9"`}, api.CodeNoMatch, []string{"0 of 2 workers match", "n9"}},
+			{"commands are not run", 1, api.BenchRequest{}, api.CodeNoMatch, []string{"2 are without kind command; ask only for latency, throughput and fanout"}},
+			{"only commands", 1, api.BenchRequest{Only: []string{api.BenchPayload}}, api.CodeNoMatch, []string{"2 are without kind command"}},
+		} {
+			fs, err := benched(t, c.Agent(one.agent), one.request)
+			var e *api.Error
+			if len(fs) > 0 || !errors.As(err, &e) || e.Code != one.code || slices.ContainsFunc(one.want, func(w string) bool { return !strings.Contains(e.Message, w) }) || strings.Contains(e.Message, "\n") {
+				t.Errorf("%s: %v, %#v; want %s and %q", one.name, fs, err, one.code, one.want)
+			}
 		}
-	}))
-	c.WaitMembers(t)
-	for _, one := range []struct {
-		name    string
-		agent   int
-		request api.BenchRequest
-		code    string
-		want    []string // in the text
-	}{
-		{"unknown group", 1, api.BenchRequest{Only: []string{"speed"}}, api.CodeBadRequest, []string{`only has "speed"`, "latency, throughput, command, payload, fanout"}},
-		{"few tasks", 1, api.BenchRequest{N: -1}, api.CodeBadRequest, []string{"n is -1; want 1 to 1000000"}},
-		{"many tasks", 1, api.BenchRequest{N: 1_000_001}, api.CodeBadRequest, []string{"n is 1000001"}},
-		{"many at once", 1, api.BenchRequest{Inflight: 100_001}, api.CodeBadRequest, []string{"inflight is 100001; want 1 to 100000"}},
-		{"none at once", 1, api.BenchRequest{Inflight: -1}, api.CodeBadRequest, []string{"inflight is -1"}},
-		{"large", 1, api.BenchRequest{Size: 16<<30 + 1}, api.CodeBadRequest, []string{"size is 17179869185; want 1 to 17179869184"}},
-		{"smaller than nothing", 1, api.BenchRequest{Size: -1}, api.CodeBadRequest, []string{"size is -1"}},
-		{"bad expression", 1, api.BenchRequest{Where: "(("}, api.CodeBadRequest, []string{"where: query: column 2"}},
-		{"no master", 2, api.BenchRequest{}, "not_master", []string{"-role worker,master"}},
-		{"nobody matches", 1, api.BenchRequest{Where: `name == "n9"`}, api.CodeNoMatch, []string{"0 of 2 workers match", "n9"}},
-		{"commands are not run", 1, api.BenchRequest{}, api.CodeNoMatch, []string{"2 are without kind command; ask only for latency, throughput and fanout"}},
-		{"only commands", 1, api.BenchRequest{Only: []string{api.BenchPayload}}, api.CodeNoMatch, []string{"2 are without kind command"}},
-	} {
-		fs, err := benched(t, c.Agent(one.agent), one.request)
-		var e *api.Error
-		if len(fs) > 0 || !errors.As(err, &e) || e.Code != one.code || slices.ContainsFunc(one.want, func(w string) bool { return !strings.Contains(e.Message, w) }) || strings.Contains(e.Message, "\n") {
-			t.Errorf("%s: %v, %#v; want %s and %q", one.name, fs, err, one.code, one.want)
-		}
-	}
+	})
 }
 
 func TestBenchWithoutWorkersSaysSoSoon(t *testing.T) {

@@ -222,6 +222,30 @@ func FuzzMembersFlags(f *testing.F) {
 	})
 }
 
+// FuzzBenchFlags parses arguments of bench, one a line. What is accepted the agent
+// accepts too, and a size is shown as what it is.
+func FuzzBenchFlags(f *testing.F) {
+	for _, s := range []string{"-only\nlatency,fanout", "-only\n,", "-n\n1000000", "-n=0", "-inflight\n1e3", "-size\n16GiB", "-size\n-1KiB", "-size\n9999999999GiB", "-size=", "-where\n(((", "-where=", "x"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, args string) {
+		bounds.Input(t, args)
+		defer bounds.Check(t)()
+		o, err := parseBench(strings.Split(args, "\n"))
+		if err != nil {
+			checkMessage(t, args, err)
+			return
+		}
+		if err := o.request.Check(); err != nil {
+			t.Errorf("%q asks for %+v, which the agent refuses: %v", args, o.request, err)
+		}
+		var again sizeValue
+		if err := again.Set((*sizeValue)(&o.request.Size).String()); err != nil || int64(again) != o.request.Size {
+			t.Errorf("a size of %d is shown as %d, %v", o.request.Size, again, err)
+		}
+	})
+}
+
 // FuzzTaskFile reads the file of -task.
 func FuzzTaskFile(f *testing.F) {
 	for _, s := range []string{`{"task":{"kind":"command","argv":["x"]},"target":{"all":true},"options":{"attempts":1}}`, `{"kind":"js","source":"x","args":[1e999]}`,
