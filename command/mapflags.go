@@ -172,13 +172,13 @@ func (o *mapOptions) checkTask(f *flagSet) error {
 	case o.given(kinds[0]) == "":
 		return fmt.Errorf("%s is empty", kinds[0])
 	case kinds[0] == "-shell" && len(o.operands) > 0:
-		return fmt.Errorf("unexpected argument %q after -shell; inputs come after :::", shorten(o.operands[0], 80))
+		return fmt.Errorf("unexpected argument %q after -shell; write ::: before the inputs", shorten(o.operands[0], 80))
 	case kinds[0] == "-shell":
 		return nil
 	}
 	for i, a := range o.operands {
 		if !json.Valid([]byte(a)) && !parseWord(a).whole() {
-			return fmt.Errorf("argument %d, %q, is neither JSON nor a replacement string; inputs come after :::", i+1, shorten(a, 80))
+			return fmt.Errorf("argument %d, %q, is neither JSON nor a replacement string; write ::: before the inputs", i+1, shorten(a, 80))
 		}
 	}
 	return nil
