@@ -105,7 +105,11 @@ func callerRole(in *json.Decoder, out *json.Encoder) error {
 		if err := in.Decode(&o); err != nil {
 			return err
 		}
-		out.Encode(toAll(context.Background(), a, o))
+		if o.What == "script" {
+			out.Encode(script(context.Background(), a, o))
+		} else {
+			out.Encode(toAll(context.Background(), a, o))
+		}
 	}
 }
 
