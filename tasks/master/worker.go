@@ -70,7 +70,9 @@ func (w *worker) prefetch(c *class) int {
 	if n < int64(w.info.Slots)/8+1 && c.run > 20*trip {
 		return 0
 	}
-	return int(min(n, maxPrefetch))
+	// No more than its share of what there is: the rest would have to be taken back for
+	// workers that run dry.
+	return int(min(n, maxPrefetch, 1+int64(c.tasks/max(1, c.fitting))))
 }
 
 // loaded says how busy w is, in slots' worth of work per slot.
