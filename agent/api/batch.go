@@ -50,18 +50,28 @@ func (h *handler) batch(w http.ResponseWriter, r *http.Request) error {
 			fail(err)
 		}
 		b.Seal()
+		// A connection that is closed on what is still sent loses what was answered.
+		io.Copy(io.Discard, r.Body)
 	}()
 	s := batchStream{ctx: ctx, failed: failed, f: f, rc: rc, out: bufio.NewWriterSize(w, 32<<10), kept: req.Kept}
+	patience := batchBeat // for the end of what the client sends
 	if !s.run(w, b, in) {
 		b.Cancel(tasks.StopCancel) // nobody is there any more
+		patience = 0
 	}
-	cancel()
 	select {
 	case <-read:
 	default:
-		rc.SetReadDeadline(time.Now()) // ends a read that waits for more lines
+		if patience > 0 && !s.told { // it was sealed by others, and the client sends on
+			encoder(s.out).Encode(StreamEvent{Type: StreamError, Error: ErrorOf(tasks.ErrSealed)})
+			s.out.Flush()
+			rc.Flush()
+		}
+		rc.SetReadDeadline(time.Now().Add(patience))
+		cancel()
 		<-read
 	}
+	cancel()
 	fail(nil)
 	return nil
 }
@@ -169,7 +179,7 @@ func (s *batchStream) run(w http.ResponseWriter, b Batch, in *batchInput) bool {
 			s.told = true
 			out = StreamEvent{Type: StreamError, Index: int(in.index), Error: ErrorOf(context.Cause(s.failed))}
 		case err == io.EOF:
-			return s.out.Flush() == nil
+			return s.flush() == nil
 		default:
 			return false
 		}
@@ -177,9 +187,16 @@ func (s *batchStream) run(w http.ResponseWriter, b Batch, in *batchInput) bool {
 			return false
 		}
 		if err == io.EOF {
-			return s.out.Flush() == nil
+			return s.flush() == nil
 		}
 	}
+}
+
+func (s *batchStream) flush() error {
+	if err := s.out.Flush(); err != nil {
+		return err
+	}
+	return s.rc.Flush()
 }
 
 // over is a context that has ended: with it, Next only gives what is there.
@@ -200,10 +217,7 @@ func (s *batchStream) next() (master.Event, error) {
 		wait = s.ctx
 	}
 	for {
-		if err := s.out.Flush(); err != nil {
-			return ev, err
-		}
-		if err := s.rc.Flush(); err != nil {
+		if err := s.flush(); err != nil {
 			return ev, err
 		}
 		beat, cancel := context.WithTimeout(wait, batchBeat)

@@ -50,6 +50,15 @@ func (c *Client) follow(ctx context.Context, in *lines) (*Stream, error) {
 // Add sends a task. It waits while the agent takes none.
 func (b *Batch) Add(t *api.BatchTask) error { return b.in.add(t) }
 
+// Next is Stream.Next. An error of the agent's ends what is sent.
+func (b *Batch) Next() (api.StreamEvent, error) {
+	e, err := b.Stream.Next()
+	if e.Type == api.StreamError {
+		b.in.seal()
+	}
+	return e, err
+}
+
 // Seal says that no more tasks come. Next returns io.EOF after the last result.
 func (b *Batch) Seal() { b.in.seal() }
 
@@ -85,10 +94,10 @@ func (l *lines) add(v any) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.buf.Len() >= maxWaitingLines && !l.closed {
+	for l.buf.Len() >= maxWaitingLines && !l.closed && !l.sealed {
 		l.changed.Wait()
 	}
-	if l.closed {
+	if l.closed || l.sealed {
 		return ErrBatchEnded
 	}
 	l.buf.Write(line)
