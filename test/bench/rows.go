@@ -12,7 +12,7 @@ func rows() []row {
 	return []row{
 		noopRow(1000), noopRow(10000), latencyRow("p50"), latencyRow("p99"), securedRow(), commandRow(),
 		fanRow(16), fanRow(64), coldRow(64), shellRow(64),
-		joinRow(16), joinRow(64), lossRow(16), lossRow(64), idleRow(16), scriptRow(), memoryRow(), memberRow(10_000-1),
+		joinRow(16), joinRow(64), lossRow(16), lossRow(64), idleRow(16), scriptRow(), memoryRow(), memberRow(10_000 - 1),
 	}
 }
 
