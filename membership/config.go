@@ -30,7 +30,7 @@ const (
 
 // Profiles for Config.Profile.
 const (
-	ProfileLAN   = "lan"   // one network; a dead node is noticed in about 7 s
+	ProfileLAN   = "lan"   // one network; a silent node is noticed in about 7 s, a process that was killed in 2 s
 	ProfileWAN   = "wan"   // slow, lossy paths; about 45 s
 	ProfileLocal = "local" // all on one host
 )

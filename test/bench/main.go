@@ -44,24 +44,34 @@ func main() {
 	only := flag.String("only", "", "measure only parties whose name contains this")
 	verbose := flag.Bool("v", false, "print each measurement")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-
-	var err error
-	if tempDir, err = os.MkdirTemp("", "scagent-bench-"); err != nil {
+	if err := run(*names, *only, *runs, *verbose); err != nil {
 		log.Fatal(err)
 	}
+}
+
+// run measures the rows with these names, all if there are none.
+func run(names, only string, runs int, verbose bool) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var err error
+	if tempDir, err = os.MkdirTemp("", "scagent-bench-"); err != nil {
+		return err
+	}
 	defer os.RemoveAll(tempDir)
+	if err := os.Chmod(tempDir, 0o711); err != nil { // where agents are root, tasks run as nobody
+		return err
+	}
+	defer end()
 	for _, r := range rows() {
-		if *names != "" && !slices.Contains(strings.Split(*names, ","), r.name) {
+		if names != "" && !slices.Contains(strings.Split(names, ","), r.name) {
 			continue
 		}
-		r.parties = slices.DeleteFunc(r.parties, func(p party) bool { return !strings.Contains(p.name, *only) })
-		if err := measure(ctx, r, *runs, *verbose); err != nil {
-			log.Printf("%s: %v", r.name, err)
-			return
+		r.parties = slices.DeleteFunc(r.parties, func(p party) bool { return !strings.Contains(p.name, only) })
+		if err := measure(ctx, r, runs, verbose); err != nil {
+			return fmt.Errorf("%s: %w", r.name, err)
 		}
 	}
+	return nil
 }
 
 // measure prints a row: the first party is scagent, and the ratios are to it.

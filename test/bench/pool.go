@@ -316,7 +316,7 @@ func resident(pid int) (float64, error) {
 
 // program builds the program itself into a temporary directory.
 var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "scagent-bench-")
+	dir, err := os.MkdirTemp(tempDir, "program-")
 	if err != nil {
 		return "", err
 	}
@@ -342,7 +342,7 @@ func newRealAgent(ctx context.Context, args ...string) (*realAgent, error) {
 		return nil, err
 	}
 	a := &realAgent{}
-	if a.dir, err = os.MkdirTemp("", "scagent-bench-"); err != nil {
+	if a.dir, err = os.MkdirTemp(tempDir, "agent-"); err != nil {
 		return nil, err
 	}
 	if err := os.Chmod(a.dir, 0o711); err != nil { // where agents are root, tasks run as nobody
@@ -357,6 +357,7 @@ func newRealAgent(ctx context.Context, args ...string) (*realAgent, error) {
 	if err := a.cmd.Start(); err != nil {
 		return nil, err
 	}
+	atEnd(a.stop)
 	line, err := readLine(errs, " is up at ")
 	if err != nil {
 		a.stop()

@@ -9,6 +9,8 @@ import (
 	"log"
 	"os"
 	"os/exec"
+	"slices"
+	"sync"
 )
 
 // roleVar names the role that this program plays when it has started itself.
@@ -68,7 +70,30 @@ func launch(ctx context.Context, role string) (*child, error) {
 		return nil, err
 	}
 	c.send, c.recv = json.NewEncoder(c.in), json.NewDecoder(out)
+	atEnd(c.stop)
 	return c, nil
+}
+
+// ends are called at the end of the program: most processes are there for several
+// rows. They may have been called before.
+var ends struct {
+	mu sync.Mutex
+	f  []func()
+}
+
+func atEnd(f func()) {
+	ends.mu.Lock()
+	defer ends.mu.Unlock()
+	ends.f = append(ends.f, f)
+}
+
+// end stops what is there still, what was started last first.
+func end() {
+	ends.mu.Lock()
+	defer ends.mu.Unlock()
+	for _, f := range slices.Backward(ends.f) {
+		f()
+	}
 }
 
 // ask sends an order and waits for the answer.
