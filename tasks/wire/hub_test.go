@@ -163,6 +163,7 @@ func TestCollisionWithALinkThatNeverComes(t *testing.T) {
 		go func() {
 			conn, err := ln.Accept()
 			if err == nil {
+				conn.Read(make([]byte, MaxHelloBytes)) // or the hello meets a closed connection
 				conn.Write(appendClose(nil, ErrCollision))
 				conn.Close()
 			}
