@@ -491,7 +491,10 @@ func TestClearRemovesWhatKilledOnesLeft(t *testing.T) {
 	if got := files(); !strings.Contains(got, "scagent-fetching") || !strings.Contains(got, ".new/x") || strings.Contains(got, "abandoned") {
 		t.Errorf("while one mirror is updated, there are\n%s", got)
 	}
-	lock.Close()
+	// Unlocked, not just closed: a process that another test is starting has the file open until its exec.
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
 	w.Clear()
 	if got := files(); got != before {
 		t.Errorf("there are\n%swant\n%s", got, before)
