@@ -53,6 +53,7 @@ func (c *AgentCommand) Run(args []string) int {
 	if err != nil {
 		return c.env.fail(err)
 	}
+	agent.TuneHeap()
 	a, err := agent.New(cfg)
 	if err != nil {
 		return c.env.fail(err)

@@ -30,6 +30,7 @@ type spec struct {
 var specVar = "SCAGENT_BENCH_SPEC"
 
 func newAgent(role membership.Role) (*agent.Agent, error) {
+	agent.TuneHeap() // as the program scagent does
 	var s spec
 	if err := json.Unmarshal([]byte(os.Getenv(specVar)), &s); err != nil {
 		return nil, err
