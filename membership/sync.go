@@ -19,19 +19,21 @@ func (p *Pool) syncLoop() {
 			return
 		case <-p.grown:
 		}
-		for again := false; ; {
+		for quiet := quietSyncs; ; {
 			n := p.alive()
 			synced = min(synced, n)
 			var wait time.Duration
 			switch {
 			case n-synced >= growth(synced):
 				// Larger pools exchange more, and spread it more.
-				wait, again = min(100*time.Millisecond+time.Duration(n)*time.Millisecond, 3*time.Second), true
-			case again:
-				// Once more, for those who came last.
-				wait, again = time.Second, false
+				wait, quiet = min(100*time.Millisecond+time.Duration(n)*time.Millisecond, 3*time.Second), 0
+			case n > synced && quiet < quietSyncs:
+				wait, quiet = time.Second, 0 // those who came last
+			default:
+				wait = time.Second
+				quiet++
 			}
-			if wait == 0 {
+			if quiet > quietSyncs {
 				break
 			}
 			if !p.sleep(jitter(wait)) {
@@ -42,6 +44,10 @@ func (p *Pool) syncLoop() {
 		}
 	}
 }
+
+// quietSyncs is how many exchanges that bring nobody new end a time of growth. Each is
+// with another member: one has heard of those who came last.
+const quietSyncs = 2
 
 // growth is how many new members are too many to leave to gossip.
 func growth(n int) int {
