@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 
 	"github.com/shirou/gopsutil/v4/disk"
@@ -73,6 +74,9 @@ func (osFS) Free(dir string) (int64, error) {
 	u, err := disk.Usage(dir)
 	if err != nil {
 		return 0, err
+	}
+	if u.Total == 0 { // it does not say, as some that are no disk
+		return math.MaxInt64, nil
 	}
 	return int64(u.Free), nil
 }

@@ -57,7 +57,7 @@ type Config struct {
 
 	// MinFree is how many bytes of the file system Try leaves free. Write, and
 	// what makes room, may use them: when disks fill up, tasks that run can
-	// still end. Default: 16 MiB.
+	// still end. 0: any write is tried. Default: 16 MiB.
 	MinFree int64
 
 	// SegmentBytes is how long a file of the log gets, at least 4096, at most
@@ -164,7 +164,7 @@ func open(cfg Config, l *loaded) (*Journal, error) {
 		}
 	}
 	if !l.about {
-		about := fmt.Sprintf("The journal of the tasks of scagent node %s. Removing files here loses tasks.\n", cfg.Node)
+		about := fmt.Sprintf(aboutForm+"It has the tasks of this node of scagent. Removing files here loses tasks.\n", cfg.Node)
 		if err := writeFile(cfg.FS, cfg.Dir, aboutFile, []byte(about)); err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"math/rand/v2"
 	"slices"
@@ -22,6 +23,11 @@ func smallConfig(dir string) Config {
 	cfg := DefaultConfig()
 	cfg.Dir, cfg.Node = dir, testNode
 	cfg.SegmentBytes, cfg.FileBytes, cfg.MinFree = 8192, 600, 0
+	return cfg
+}
+
+func logTo(cfg Config, w io.Writer) Config {
+	cfg.Logger = log.New(w, "", 0)
 	return cfg
 }
 
@@ -323,8 +329,7 @@ func wantBounded(t testing.TB, j *Journal) {
 func TestMassDeletionMakesTheLogShort(t *testing.T) {
 	cfg := smallConfig(t.TempDir())
 	var text strings.Builder
-	cfg.Logger = log.New(&text, "", 0)
-	j := mustOpen(t, cfg)
+	j := mustOpen(t, logTo(cfg, &text))
 	want := model{}
 	for n := range 4000 {
 		r := put(1, n, strings.Repeat("v", 200))

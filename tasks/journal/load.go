@@ -23,6 +23,9 @@ const (
 	damagedPrefix = "damaged" // what Salvage keeps
 )
 
+// aboutForm is how the text of aboutFile begins, for people and for Salvage.
+const aboutForm = "journal of node %s\n"
+
 func join(dir, name string) string { return filepath.Join(dir, name) }
 
 func segmentName(n uint32) string { return fmt.Sprintf("%08x%s", n, segmentSuffix) }
@@ -37,9 +40,15 @@ func segmentNumber(name string) (uint32, bool) {
 // remedy is what to do about damage.
 const remedy = "nothing was changed; restore a copy of the directory, or keep what is intact with Salvage (scagent journal salvage)"
 
+// noOffset is for damage to a file as a whole.
+const noOffset = -1
+
 // damage returns ErrDamaged about a place.
 func damage(path string, off int64, format string, a ...any) error {
-	return fmt.Errorf("%w: %s, offset %d: %s; %s", ErrDamaged, path, off, fmt.Sprintf(format, a...), remedy)
+	if off != noOffset {
+		path = fmt.Sprintf("%s, offset %d", path, off)
+	}
+	return fmt.Errorf("%w: %s: %s; %s", ErrDamaged, path, fmt.Sprintf(format, a...), remedy)
 }
 
 // loaded is what a directory holds.
@@ -88,7 +97,7 @@ func load(f FS, dir string) (l *loaded, err error) {
 	l.about = slices.Contains(names, aboutFile)
 	if len(numbers) == 0 {
 		if l.about {
-			return l, damage(dir, 0, "there is the file %q but no segment of the journal: they were removed", aboutFile)
+			return l, damage(dir, noOffset, "there is the file %q but no segment of the journal: they were removed", aboutFile)
 		}
 		l.fresh = true
 		return l, nil
@@ -138,6 +147,9 @@ func (l *loaded) segmentsOf(f FS, dir string, numbers []uint32) error {
 			base = max(base, newestBase(&c))
 		}
 	}
+	if base == 0 || base > last.number {
+		return damage(last.path, noOffset, "it says that segments from number %d on count", base)
+	}
 	// What is older was no longer needed and its removal cut short.
 	for len(numbers) > 0 && numbers[0] < base {
 		l.remove = append(l.remove, join(dir, segmentName(numbers[0])))
@@ -147,7 +159,7 @@ func (l *loaded) segmentsOf(f FS, dir string, numbers []uint32) error {
 	var mark [8]byte
 	for i, n := range numbers {
 		if want := base + uint32(i); n != want {
-			return damage(join(dir, segmentName(want)), 0, "the segment is missing")
+			return damage(join(dir, segmentName(want)), noOffset, "the segment is missing")
 		}
 		c := last
 		if n != last.number {
@@ -172,7 +184,7 @@ func (l *loaded) segmentsOf(f FS, dir string, numbers []uint32) error {
 	}
 	if seal != nil {
 		n := l.head().number + 1
-		return damage(join(dir, segmentName(n)), 0, "the segment is missing: %s says that it follows", l.head().path)
+		return damage(join(dir, segmentName(n)), noOffset, "the segment is missing: %s says that it follows", l.head().path)
 	}
 	return nil
 }
@@ -277,13 +289,13 @@ func readValue(f FS, dir string, h sum) ([]byte, error) {
 	path := join(dir, hex.EncodeToString(h[:]))
 	b, err := readFile(f, path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w (%w)", damage(path, 0, "the file is missing"), fs.ErrNotExist)
+		return nil, fmt.Errorf("%w (%w)", damage(path, noOffset, "the file is missing"), fs.ErrNotExist)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if sha256.Sum256(b) != h {
-		return nil, damage(path, 0, "the contents (%d bytes) do not match the hash that the name is", len(b))
+		return nil, damage(path, noOffset, "the contents (%d bytes) do not match the hash that the name is", len(b))
 	}
 	return b, nil
 }

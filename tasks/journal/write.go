@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -68,6 +69,7 @@ type writer struct {
 	next uint64 // sequence number of the next record
 	todo []call // taken from the queue, in order
 	buf  []byte // of the group
+	base uint32 // what headers give as the oldest segment that counts; 0: it is the oldest of index
 
 	failed error     // ErrFailed: for good
 	full   error     // ErrFull: nothing can be written before again
@@ -226,14 +228,14 @@ func (w *writer) look() {
 // roomFor looks whether n bytes more would leave MinFree, at most once in
 // lookAgain while there is too little.
 func (w *writer) roomFor(n int64) {
-	if w.low != nil && time.Now().Before(w.again) {
+	if w.cfg.MinFree == 0 || w.low != nil && time.Now().Before(w.again) {
 		return
 	}
 	free, err := w.cfg.FS.Free(w.cfg.Dir)
 	was := w.low
 	w.low = nil
 	if err == nil && free-n < w.cfg.MinFree {
-		w.low = fmt.Errorf("%w: %d bytes are free where %s is, and %d must stay so; make room there", ErrFull, free, w.cfg.Dir, w.cfg.MinFree)
+		w.low = fmt.Errorf("%w: %d bytes are free where %s is, of which %d stay free; make room there", ErrFull, free, w.cfg.Dir, w.cfg.MinFree)
 		w.again = time.Now().Add(lookAgain)
 	}
 	if (was == nil) != (w.low == nil) {
@@ -460,8 +462,8 @@ func (w *writer) rotate() error {
 
 // addSegment makes a segment, empty but for its header, the last one.
 func (w *writer) addSegment(number uint32, mark, previous [8]byte) error {
-	h := header{number: number, base: number, first: w.next, mark: mark, previousMark: previous, node: w.cfg.Node}
-	if len(w.index.segments) > 0 {
+	h := header{number: number, base: cmp.Or(w.base, number), first: w.next, mark: mark, previousMark: previous, node: w.cfg.Node}
+	if w.base == 0 && len(w.index.segments) > 0 {
 		h.base = w.index.segments[0].number
 	}
 	if err := writeFile(w.cfg.FS, w.cfg.Dir, segmentName(number), h.marshal()); err != nil {

@@ -1,0 +1,166 @@
+package journal
+
+import (
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// told returns a done and what it was told, which is nil until then.
+func told() (func(error), *outcome) {
+	o := &outcome{}
+	return func(err error) { *o = outcome{true, err} }, o
+}
+
+func TestWriteWaitsForRoomAndTryIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemFS()
+		j := mustOpen(t, faultConfig(m))
+		defer j.Close()
+		mustTry(t, j, put(1, 1, "old"))
+		full := true
+		m.mu.Lock()
+		m.before = func(m *memFS, op, name string) error {
+			if full && op == "write" {
+				return syscall.ENOSPC
+			}
+			return nil
+		}
+		m.mu.Unlock()
+		done1, write1 := told()
+		done2, write2 := told()
+		j.Write(done1, put(1, 1, "new"), put(2, 1, "too"))
+		synctest.Wait()
+		if err := j.Err(); !errors.Is(err, ErrFull) || !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "make room where /j is") {
+			t.Errorf("Err = %v, want ErrFull, the reason and what to do", err)
+		}
+		j.Write(done2, put(1, 1, "newest"))
+		if err := try(j, put(1, 2, "v")); !errors.Is(err, ErrFull) {
+			t.Errorf("Try without room = %v, want ErrFull", err)
+		}
+		time.Sleep(10*lookAgain + lookAgain/2)
+		synctest.Wait()
+		if write1.told || write2.told {
+			t.Error("a Write was told something while there was no room")
+		}
+		wantContents(t, j, model{{1, id(1)}: "old"})
+		m.mu.Lock()
+		full = false
+		m.mu.Unlock()
+		time.Sleep(lookAgain)
+		synctest.Wait()
+		if *write1 != (outcome{true, nil}) || *write2 != (outcome{true, nil}) {
+			t.Errorf("the Writes were told %v and %v when there was room, want nil", *write1, *write2)
+		}
+		if err := j.Err(); err != nil {
+			t.Errorf("Err when there is room = %v, want nil", err)
+		}
+		mustTry(t, j, put(1, 3, "v"))
+		wantContents(t, j, model{{1, id(1)}: "newest", {2, id(1)}: "too", {1, id(3)}: "v"})
+	})
+}
+
+func TestCloseTellsWritesThatFoundNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemFS()
+		j := mustOpen(t, faultConfig(m))
+		m.mu.Lock()
+		m.before = func(m *memFS, op, name string) error {
+			if op == "write" {
+				return syscall.ENOSPC
+			}
+			return nil
+		}
+		m.mu.Unlock()
+		done, write := told()
+		j.Write(done, put(1, 1, "v"))
+		synctest.Wait()
+		if err := j.Close(); !errors.Is(err, ErrClosed) || !errors.Is(err, ErrFull) {
+			t.Errorf("Close = %v, want ErrClosed and ErrFull", err)
+		}
+		if !errors.Is(write.err, ErrClosed) || !errors.Is(write.err, ErrFull) {
+			t.Errorf("the Write was told %v, want ErrClosed and ErrFull", write.err)
+		}
+	})
+}
+
+func TestMinFreeIsLeftToWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemFS()
+		cfg := faultConfig(m)
+		cfg.MinFree = 10_000
+		j := mustOpen(t, cfg)
+		defer j.Close()
+		m.setFree(10_500)
+		mustTry(t, j, put(1, 1, "fits"))
+		large := strings.Repeat("large", 200) // in a file of its own
+		if err := try(j, put(1, 2, large)); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "10500 bytes are free") {
+			t.Errorf("Try of what would leave less than MinFree = %v, want ErrFull and what is free", err)
+		}
+		if err := j.Err(); !errors.Is(err, ErrFull) {
+			t.Errorf("Err = %v, want ErrFull", err)
+		}
+		done, write := told()
+		j.Write(done, put(1, 3, large))
+		synctest.Wait()
+		if *write != (outcome{true, nil}) {
+			t.Errorf("the Write was told %v, want nil", *write)
+		}
+		if err := try(j, put(1, 4, "v")); !errors.Is(err, ErrFull) {
+			t.Errorf("Try within a second = %v, want ErrFull", err)
+		}
+		m.setFree(1 << 30)
+		time.Sleep(lookAgain)
+		synctest.Wait()
+		if err := j.Err(); err != nil {
+			t.Errorf("Err when there is room = %v, want nil", err)
+		}
+		mustTry(t, j, put(1, 2, large))
+		wantContents(t, j, model{{1, id(1)}: "fits", {1, id(2)}: large, {1, id(3)}: large})
+	})
+}
+
+// TestFailedSyncIsFinal: the second fdatasync would succeed, and prove nothing.
+func TestFailedSyncIsFinal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemFS()
+		var text strings.Builder
+		cfg := logTo(faultConfig(m), &text)
+		j := mustOpen(t, cfg)
+		mustTry(t, j, put(1, 1, "v"))
+		failed := 0
+		m.mu.Lock()
+		m.before = func(m *memFS, op, name string) error {
+			if op == "sync" {
+				if failed++; failed == 1 {
+					return syscall.ENOSPC // even this, from a sync
+				}
+			}
+			return nil
+		}
+		m.mu.Unlock()
+		done, write := told()
+		j.Write(done, put(1, 1, "lost"))
+		synctest.Wait()
+		time.Sleep(time.Hour)
+		if !errors.Is(write.err, ErrFailed) || errors.Is(write.err, ErrFull) {
+			t.Errorf("the Write was told %v, want ErrFailed", write.err)
+		}
+		if err := try(j, put(1, 2, "v")); !errors.Is(err, ErrFailed) || !strings.Contains(err.Error(), "start again") {
+			t.Errorf("Try after that = %v, want ErrFailed and what to do", err)
+		}
+		if failed != 1 {
+			t.Errorf("%d syncs, want none after the failed one", failed)
+		}
+		wantContents(t, j, model{{1, id(1)}: "v"})
+		if err := j.Close(); !errors.Is(err, ErrFailed) {
+			t.Errorf("Close = %v, want ErrFailed", err)
+		}
+		if n := strings.Count(text.String(), "\n"); n != 1 || !strings.HasPrefix(text.String(), "[ERR] journal: ") {
+			t.Errorf("logged %q, want one line of level ERR", text.String())
+		}
+	})
+}
