@@ -19,6 +19,7 @@ import (
 	"github.com/scagent/scagent/membership/beacon"
 	"github.com/scagent/scagent/membership/tracker"
 	"github.com/scagent/scagent/tasks/blob"
+	"github.com/scagent/scagent/tasks/journal"
 	"github.com/scagent/scagent/tasks/master"
 	"github.com/scagent/scagent/tasks/runner/function"
 	"github.com/scagent/scagent/tasks/runner/js"
@@ -42,9 +43,10 @@ type Agent struct {
 	name     string
 	port     *port.Port
 	blobs    *blob.Store
-	http     *http.Client // to nodes, by id
-	bulk     *http.Client // the same, for large contents
-	trackers *http.Client // to trackers, by URL
+	journal  *journal.Journal // nil in an agent that keeps no tasks
+	http     *http.Client     // to nodes, by id
+	bulk     *http.Client     // the same, for large contents
+	trackers *http.Client     // to trackers, by URL
 
 	// The posture; both nil: insecure.
 	keys       *secret.Keyring  // nil without a secret
@@ -295,6 +297,9 @@ func (a *Agent) Close() error {
 	a.wg.Wait()
 	if a.supervisor != nil {
 		errs = append(errs, a.supervisor.Close())
+	}
+	if a.journal != nil {
+		errs = append(errs, a.journal.Close())
 	}
 	if a.blobs != nil {
 		errs = append(errs, a.blobs.Close())

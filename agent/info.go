@@ -98,7 +98,7 @@ func (a *Agent) counters() map[string]uint64 {
 	t, p, g, h := a.master.Stats(), a.port.Stats(), a.pool.Stats(), a.hub.Stats()
 	c := map[string]uint64{
 		"tasks_submitted": t.Submitted, "tasks_done": t.Done, "tasks_failed": t.Failed, "tasks_cancelled": t.Cancelled, "tasks_lost": t.Lost,
-		"tasks_open": uint64(t.Open), "attempts": t.Attempts, "attempts_lost": t.LostAttempts, "attempts_rejected": t.Rejected, "attempts_recalled": t.Recalled,
+		"tasks_open": uint64(t.Open), "attempts": t.Attempts, "attempts_lost": t.LostAttempts, "attempts_rejected": t.Rejected, "attempts_recalled": t.Recalled, "tasks_stuck": t.Stuck,
 		"links": uint64(h.Links), "links_accepted": h.Accepted, "links_dialed": h.Dialed, "links_refused": h.Refused, "links_malformed": h.Malformed, "links_forbidden": h.Forbidden,
 		"http_refused": a.httpRefused.Load(), "http_crowded": a.httpCrowded.Load(), "api_refused": a.apiRefusals.Load(),
 		"gossip_packets_in": g.PacketsIn, "gossip_packets_out": g.PacketsOut, "gossip_joins": g.Joins, "gossip_join_errors": g.JoinErrors,

@@ -17,6 +17,7 @@ import (
 	"github.com/scagent/scagent/membership/tracker"
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/blob"
+	"github.com/scagent/scagent/tasks/journal"
 	"github.com/scagent/scagent/tasks/master"
 	"github.com/scagent/scagent/tasks/runner/command"
 	"github.com/scagent/scagent/tasks/runner/file"
@@ -64,6 +65,7 @@ func (a *Agent) open(ctx context.Context) (err error) {
 		return err
 	}
 	a.hub.Start()
+	a.master.Resume()
 	a.serve(a.port.HTTP(), a.publicServer())
 	if a.keys != nil {
 		a.wg.Go(a.watchSecret)
@@ -133,6 +135,14 @@ func (a *Agent) openTasks() error {
 	mc.Changed = func(r tasks.Result) {
 		st := api.BriefOf(&r)
 		a.feed.Append(api.Event{Event: "task", Task: &st})
+	}
+	if !a.cfg.Temporary && a.cfg.has(membership.RoleMaster) {
+		jc := journal.DefaultConfig()
+		jc.Dir, jc.Node, jc.Logger = a.home.Path("journal"), a.id.id, a.cfg.Logger
+		if a.journal, err = journal.Open(jc); err != nil {
+			return err
+		}
+		mc.Journal = a.journal
 	}
 	if a.master, err = master.New(mc); err != nil {
 		return err

@@ -15,6 +15,8 @@ var (
 	ErrSealed     = errors.New("the batch was sealed, it takes no more tasks")
 	ErrDraining   = errors.New("draining: no new tasks are taken")
 	ErrUnknown    = errors.New("no such task")
+	// ErrNotKept: the task cannot be put on disk, so it was not accepted.
+	ErrNotKept = errors.New("the task cannot be kept, and was not accepted")
 )
 
 // Code says why a task or an attempt did not end well. Codes are written out:

@@ -96,6 +96,17 @@ func NewIDs(node string) (*IDs, error) {
 	return s, nil
 }
 
+// Past sees to it that the next IDs are larger than id, which a node had handed out
+// when it ran before, perhaps by another clock.
+func (s *IDs) Past(id ID) {
+	ms := uint64(id[5])<<40 | uint64(id[6])<<32 | uint64(binary.BigEndian.Uint32(id[7:]))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ms >= s.last {
+		s.last, s.tail = ms+1, 0
+	}
+}
+
 // Next returns a new ID.
 func (s *IDs) Next() ID {
 	now := uint64(time.Now().UnixMilli())

@@ -24,6 +24,7 @@ const (
 	CodeBadID        = "bad_id"
 	CodeNoMatch      = "no_match"
 	CodeFull         = "full"
+	CodeNotKept      = "not_kept"
 	CodeSealed       = "sealed"
 	CodeDraining     = "draining"
 	CodeClosing      = "closing"
@@ -57,6 +58,7 @@ var sentinels = []struct {
 	{tasks.ErrBadID, CodeBadID, http.StatusBadRequest},
 	{tasks.ErrNoMatch, CodeNoMatch, http.StatusConflict},
 	{tasks.ErrFull, CodeFull, http.StatusServiceUnavailable},
+	{tasks.ErrNotKept, CodeNotKept, http.StatusInsufficientStorage},
 	{tasks.ErrSealed, CodeSealed, http.StatusConflict},
 	{tasks.ErrDraining, CodeDraining, http.StatusServiceUnavailable},
 	{tasks.ErrUnknown, CodeUnknownTask, http.StatusNotFound},

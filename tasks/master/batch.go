@@ -270,8 +270,8 @@ func (m *Master) Drop(id tasks.ID) (int, error) {
 	ahead := map[*wire.Link][]wire.Key{}
 	for _, t := range r.eachLocked() {
 		switch {
-		case t.state.Final():
-		case t.step == none || t.step == assigned:
+		case t.state.Final() || t.step == ending:
+		case t.step <= recording:
 			waiting = append(waiting, t)
 		case t.step == offered || t.step == accepted:
 			if l := t.at.link; l != nil {

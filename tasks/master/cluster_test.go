@@ -14,6 +14,7 @@ import (
 
 	"github.com/scagent/scagent/agent/port/memnet"
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/journal"
 	"github.com/scagent/scagent/tasks/wire"
 	running "github.com/scagent/scagent/tasks/worker"
 	"github.com/scagent/scagent/test/bounds"
@@ -37,6 +38,9 @@ type bench struct {
 	m       *Master
 	hub     *wire.Hub
 	workers map[string]*benchWorker
+	change  func(*Config) // of the master
+	dir     string        // of the master's journal, "" for none
+	journal *journal.Journal
 	mu      sync.Mutex
 	addrs   map[string]string // by node id
 }
@@ -62,17 +66,74 @@ func inBubble(t *testing.T, n int, r runner, test func(t *testing.T, b *bench)) 
 	})
 }
 
+// durably is inBubble for a master with a journal.
+func durably(t *testing.T, n int, r runner, test func(t *testing.T, b *bench)) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) { b.dir = dir })
+		for i := range n {
+			b.add(fmt.Sprintf("w%d", i+1), r)
+		}
+		defer b.close()
+		test(t, b)
+	})
+}
+
 // newBench makes a master without workers.
-func newBench(t testing.TB, l *log.Logger) *bench {
-	b := &bench{t: t, log: l, net: memnet.New(), workers: map[string]*benchWorker{}, addrs: map[string]string{}}
+func newBench(t testing.TB, l *log.Logger, options ...func(*bench)) *bench {
+	b := &bench{t: t, log: l, net: memnet.New(), workers: map[string]*benchWorker{}, addrs: map[string]string{}, change: func(*Config) {}}
+	for _, o := range options {
+		o(b)
+	}
+	b.startMaster()
+	return b
+}
+
+func (b *bench) startMaster() {
+	b.t.Helper()
 	cfg := DefaultConfig()
-	cfg.Node, cfg.Links, cfg.Logger = nodeID("m"), (*benchLinks)(b), l
+	cfg.Node, cfg.Links, cfg.Logger = nodeID("m"), (*benchLinks)(b), b.log
 	var err error
+	if b.dir != "" {
+		jc := journal.DefaultConfig()
+		jc.Dir, jc.Node, jc.Logger = b.dir, cfg.Node, b.log
+		if b.journal, err = journal.Open(jc); err != nil {
+			b.t.Fatal(err)
+		}
+		cfg.Journal = b.journal
+	}
+	b.change(&cfg)
 	if b.m, err = New(cfg); err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	b.hub = b.newHub(nodeID("m"), "m", masterHost, wire.Config{Master: b.m, Events: b.m})
-	return b
+	b.m.Resume()
+}
+
+// killMaster ends the master as kill -9 does; what it has accepted is on disk.
+func (b *bench) killMaster() {
+	b.t.Helper()
+	b.net.Host(masterHost).Kill()
+	b.stopMaster()
+}
+
+func (b *bench) stopMaster() {
+	b.m.Close()
+	b.hub.Close()
+	if b.journal != nil {
+		if err := b.journal.Close(); err != nil {
+			b.t.Error(err)
+		}
+	}
+}
+
+// restartMaster starts the master that was killed, which then hears of the workers.
+func (b *bench) restartMaster() {
+	b.t.Helper()
+	b.startMaster()
+	for _, w := range b.workers {
+		b.m.Update(w.info())
+	}
 }
 
 type benchLinks bench
@@ -173,11 +234,10 @@ func (w *benchWorker) stop(t testing.TB) {
 }
 
 func (b *bench) close() {
-	b.m.Close()
+	b.stopMaster()
 	for _, w := range b.workers {
 		w.stop(b.t)
 	}
-	b.hub.Close()
 }
 
 // cmd is a submission of a command whose argv[0] tells the runner what to do.

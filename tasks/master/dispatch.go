@@ -251,8 +251,21 @@ func (m *Master) takeSlotsLocked(w *worker, n int) {
 
 // offerLocked opens the next attempt of t, on the link of its worker.
 func (m *Master) offerLocked(t *task) {
-	opt := &t.class.options
 	t.n++
+	if t.durable() {
+		m.recordAttemptLocked(t, recording, func() { m.sendLocked(t) })
+	} else {
+		m.sendLocked(t)
+	}
+}
+
+// sendLocked sends the newest attempt of t to its worker.
+func (m *Master) sendLocked(t *task) {
+	if t.at.link == nil { // it broke meanwhile, and is dialled again
+		t.step = assigned
+		return
+	}
+	opt := &t.class.options
 	t.step = offered
 	if !opt.AtMostOnce() {
 		t.starts++ // from here on it may start
@@ -308,7 +321,7 @@ func (m *Master) GivenBack(l *wire.Link, ks []wire.Key) {
 	defer m.mu.Unlock()
 	for _, k := range ks {
 		t := m.currentLocked(l, k)
-		if t == nil || t.step >= granted {
+		if t == nil || t.step >= granting {
 			continue
 		}
 		m.stats.Recalled++

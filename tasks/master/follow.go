@@ -119,7 +119,7 @@ func (r *Run) tellLocked(t *task) {
 }
 
 // Next waits for the next event. It returns io.EOF after the result of the last
-// task.
+// task, and ErrClosed when the agent is closed before.
 func (f *Follower) Next(ctx context.Context) (Event, error) {
 	for {
 		f.m.mu.Lock()
@@ -133,10 +133,13 @@ func (f *Follower) Next(ctx context.Context) (Event, error) {
 			c.queued = false
 			f.queue = f.queue[1:]
 		}
-		ended := f.endedLocked()
+		ended, closed := f.endedLocked(), f.m.closed
 		f.m.mu.Unlock()
-		if ended {
+		switch {
+		case ended:
 			return Event{}, io.EOF
+		case closed && f.run.durable:
+			return Event{}, ErrClosed
 		}
 		select {
 		case <-f.ready:

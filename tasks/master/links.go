@@ -84,7 +84,7 @@ func (m *Master) unreachableLocked(w *worker, cause error) {
 	m.cfg.Logger.Printf("[WARN] tasks: worker not reached: worker=%s cause=%q", w.info.Name, cause)
 	spread := map[*class]bool{}
 	for t := range w.attempts.each() {
-		if t.step == assigned {
+		if t.step == assigned || t.step == recording {
 			m.againLocked(t)
 			if t.bound == nil {
 				spread[t.class] = true
@@ -122,7 +122,7 @@ func (m *Master) Up(l *wire.Link) {
 	w := m.workerLocked(l.Peer().Node)
 	if w.boot != l.Peer().Boot {
 		if w.boot != "" {
-			m.loseLocked(w, errors.New("its agent was started anew"))
+			m.loseLocked(w, errAnew)
 		}
 		w.boot, w.draining, w.load = l.Peer().Boot, false, wire.Load{}
 		m.refitLocked(w)
@@ -131,8 +131,10 @@ func (m *Master) Up(l *wire.Link) {
 	var held []wire.Held
 	var fresh []*task
 	for t := range w.attempts.each() {
-		if t.step == assigned {
-			fresh = append(fresh, t)
+		if t.step <= recording { // one that is recorded is sent then
+			if t.step == assigned {
+				fresh = append(fresh, t)
+			}
 			continue
 		}
 		h := wire.Held{Key: t.key()}
@@ -144,7 +146,7 @@ func (m *Master) Up(l *wire.Link) {
 	}
 	l.SendReattach(held)
 	for t := range w.attempts.each() {
-		if t.step != assigned && t.stop != 0 {
+		if t.step > recording && t.stop != 0 {
 			l.SendCancel(t.key(), t.stop)
 		}
 	}
@@ -183,16 +185,17 @@ func (m *Master) Down(l *wire.Link, cause error) {
 	if soon := time.Now().Add(m.cfg.Lease / 3); soon.After(until) {
 		until = soon
 	}
-	m.wg.Go(func() { m.redial(w, until) })
+	m.wg.Go(func() { m.redial(w, until, false) })
 }
 
-// redial dials w until the lease of its attempts ends, or it is known to be gone.
-func (m *Master) redial(w *worker, until time.Time) {
+// redial dials w until the lease of its attempts ends, or it is known to be gone; the
+// patient do not take no for an answer.
+func (m *Master) redial(w *worker, until time.Time, patient bool) {
 	ctx, cancel := context.WithDeadline(m.ctx, until)
 	defer cancel()
 	var err error
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		if _, err = m.cfg.Links.Connect(ctx, w.id); err == nil || ctx.Err() != nil || errors.Is(err, syscall.ECONNREFUSED) {
+		if _, err = m.cfg.Links.Connect(ctx, w.id); err == nil || ctx.Err() != nil || !patient && errors.Is(err, syscall.ECONNREFUSED) {
 			break
 		}
 		select {
@@ -217,7 +220,7 @@ func (m *Master) redial(w *worker, until time.Time) {
 func (m *Master) loseLocked(w *worker, cause error) {
 	spread := map[*class]bool{}
 	for t := range w.attempts.each() {
-		if t.step != assigned && t.step != fetching {
+		if t.step > recording && t.step != ending {
 			m.lostLocked(t, cause)
 			if t.waits && t.bound == nil {
 				spread[t.class] = true

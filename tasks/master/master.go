@@ -54,6 +54,17 @@ type Config struct {
 	MaxKept      int
 	MaxKeptBytes int64
 
+	// Journal has the tasks on disk that are not ephemeral nor in a batch. They go on
+	// after a restart, and ended ones can be asked for until Retain after the end of
+	// their run, or until more than MaxRetained tasks have ended since. Default: none;
+	// 24h and 100,000.
+	Journal     Journal
+	Retain      time.Duration
+	MaxRetained int
+	// Grace is how long after a restart workers have to come back with what they had.
+	// Default: 30s.
+	Grace time.Duration
+
 	// Changed is told of each state that a task enters, in order, unless the task
 	// is ephemeral. It runs under the Master's lock: it must not block nor call back.
 	Changed func(tasks.Result)
@@ -71,6 +82,9 @@ func DefaultConfig() Config {
 		MaxQueued:    2_000_000,
 		MaxKept:      10_000,
 		MaxKeptBytes: 256 << 20,
+		Retain:       24 * time.Hour,
+		MaxRetained:  100_000,
+		Grace:        30 * time.Second,
 		Announce:     func(tasks.ID, []string) bool { return false },
 		Hold:         func(*tasks.Content) {},
 		Release:      func(*tasks.Content) {},
@@ -88,23 +102,25 @@ type Master struct {
 	wg     sync.WaitGroup // goroutines that dial and fetch
 
 	// mu guards the fields below and everything they lead to.
-	mu      sync.Mutex
-	workers map[string]*worker
-	places  []*worker            // the same by worker.place; nil: free
-	over    map[*worker]struct{} // those that were given more than they have slots
-	hungry  map[*worker]struct{} // those for which work was asked back, until some comes
-	classes map[classKey]*class
-	waiting []*class // those with a task in their queue, by priority
-	live    []*class // those with tasks
-	idles   []*class // those without that are kept, the oldest first
-	opened  uint64   // how often a worker got credit again, see openLocked
-	tasks   map[tasks.ID]*task
-	runs    map[tasks.ID]*Run
-	open    int // tasks that have not ended
-	kept    keeper
-	changed chan struct{} // closed, and made anew, when the workers change
-	closed  bool
-	stats   Stats
+	mu       sync.Mutex
+	workers  map[string]*worker
+	places   []*worker            // the same by worker.place; nil: free
+	over     map[*worker]struct{} // those that were given more than they have slots
+	hungry   map[*worker]struct{} // those for which work was asked back, until some comes
+	classes  map[classKey]*class
+	waiting  []*class // those with a task in their queue, by priority
+	live     []*class // those with tasks
+	idles    []*class // those without that are kept, the oldest first
+	opened   uint64   // how often a worker got credit again, see openLocked
+	tasks    map[tasks.ID]*task
+	runs     map[tasks.ID]*Run
+	open     int // tasks that have not ended
+	kept     keeper
+	retained retained
+	audit    *time.Timer   // see Resume
+	changed  chan struct{} // closed, and made anew, when the workers change
+	closed   bool
+	stats    Stats
 }
 
 // Stats counts since the start.
@@ -112,13 +128,15 @@ type Stats struct {
 	Submitted, Done, Failed, Cancelled, Lost uint64 // tasks
 	Attempts, LostAttempts, Rejected         uint64
 	Recalled                                 uint64
-	Open                                     int // tasks that have not ended
+	Stuck                                    uint64 // tasks that had to be set going again, see auditLocked
+	Open                                     int    // tasks that have not ended
 }
 
 // ErrClosed is returned by a Master that has been closed.
 var ErrClosed = errors.New("the agent is shutting down")
 
-// New checks cfg and returns a Master without workers.
+// New checks cfg and returns a Master, with the tasks that its journal has and
+// without workers.
 func New(cfg Config) (*Master, error) {
 	ids, err := tasks.NewIDs(cfg.Node)
 	switch {
@@ -139,17 +157,31 @@ func New(cfg Config) (*Master, error) {
 	}
 	m.kept = keeper{m: m}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
+	if cfg.Journal != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if err := m.restoreLocked(); err != nil {
+			return nil, err
+		}
+	}
 	return m, nil
 }
 
-// Close ends every task that has not ended as cancelled (workers stop what they
-// run of it as their links close), and waits for the Master's goroutines. It may
-// be called twice.
+// Close ends every task that has not ended and is in no journal as cancelled, and
+// waits for the Master's goroutines. What is in the journal goes on: workers keep
+// running it, and the next start takes it up. It may be called twice.
 func (m *Master) Close() {
 	m.mu.Lock()
 	if !m.closed {
 		m.closed = true
+		if m.audit != nil {
+			m.audit.Stop()
+		}
 		for _, t := range m.tasks {
+			if t.durable() {
+				t.run.abandonLocked()
+				continue
+			}
 			m.cancelLocked(t, tasks.StopCancel)
 			if !t.state.Final() {
 				m.endLocked(t, tasks.StateCancelled, &tasks.Outcome{Code: tasks.Cancelled, Text: "the submitting agent was stopped"})

@@ -19,7 +19,7 @@ const maxRejects = 50
 // that the peer of l has.
 func (m *Master) currentLocked(l *wire.Link, k wire.Key) *task {
 	t := m.tasks[k.Task]
-	if t == nil || t.n != k.N || t.at == nil || t.at.info.ID != l.Peer().Node || t.step == assigned {
+	if t == nil || t.n != k.N || t.at == nil || t.at.info.ID != l.Peer().Node || t.step <= recording {
 		return nil
 	}
 	return t
@@ -30,7 +30,7 @@ func (m *Master) Accept(l *wire.Link, k wire.Key, queued bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.currentLocked(l, k)
-	if t == nil || t.step > granted {
+	if t == nil || t.step > granted || t.step == granting {
 		return
 	}
 	if t.step < accepted {
@@ -43,11 +43,23 @@ func (m *Master) Accept(l *wire.Link, k wire.Key, queued bool) {
 		l.SendCancel(k, t.stop)
 		return
 	}
-	if t.step < granted {
-		t.step = granted
-		t.starts++
+	switch {
+	case t.step == granted:
+		l.SendGrant(k) // an earlier one was lost with its link
+	case t.durable():
+		m.recordAttemptLocked(t, granting, func() { m.grantLocked(t) })
+	default:
+		m.grantLocked(t)
 	}
-	l.SendGrant(k) // again, if an earlier one was lost with its link
+}
+
+// grantLocked lets the attempt of t, which was accepted, start.
+func (m *Master) grantLocked(t *task) {
+	t.step = granted
+	t.starts++
+	if t.at.link != nil { // else it is sent when the attempt is accepted again
+		t.at.link.SendGrant(t.key())
+	}
 }
 
 // Reject: the worker will not take it. That is no attempt.
@@ -55,7 +67,7 @@ func (m *Master) Reject(l *wire.Link, k wire.Key, c tasks.Code, text string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.currentLocked(l, k)
-	if t == nil || t.step >= granted {
+	if t == nil || t.step >= granting {
 		return
 	}
 	w, more := t.at, t.more()
@@ -138,8 +150,8 @@ func (m *Master) Result(l *wire.Link, k wire.Key, o *tasks.Outcome) {
 	defer m.mu.Unlock()
 	t := m.tasks[k.Task]
 	switch {
-	case t == nil || t.state.Final() || k.N > t.n || t.step == fetching && t.n == k.N:
-		if t == nil || t.step != fetching {
+	case t == nil || t.state.Final() || k.N > t.n || t.step == ending && t.n == k.N:
+		if t == nil || t.step != ending {
 			l.SendAck(k, weigh(o))
 		}
 		return
@@ -157,9 +169,28 @@ func (m *Master) Result(l *wire.Link, k wire.Key, o *tasks.Outcome) {
 			return
 		}
 	}
+	if t.durable() {
+		m.freeLocked(t)
+	}
 	m.finishLocked(t, o)
-	l.SendAck(k, weigh(o))
+	m.ackLocked(l, t, k, weigh(o))
 	m.dispatchLocked(w)
+}
+
+// freeLocked takes note that the attempt of t does not run any more.
+func (m *Master) freeLocked(t *task) {
+	m.takeSlotsLocked(t.at, -t.slots())
+	t.step = ending
+}
+
+// ackLocked lets the worker forget an attempt of t as soon as what followed from its
+// outcome is on disk.
+func (m *Master) ackLocked(l *wire.Link, t *task, k wire.Key, weight int) {
+	if t.step == ending {
+		t.more().acks = append(t.aside.acks, ack{l.Peer().Node, k, weight})
+		return
+	}
+	l.SendAck(k, weight)
 }
 
 // weigh returns about how many bytes a worker keeps for an outcome.
@@ -184,17 +215,17 @@ func own(o *tasks.Outcome) {
 // the task ended it counts, since the newer attempt can only tell the same again.
 // It must come from whoever had the attempt: ids of tasks can be guessed.
 func (m *Master) lateLocked(l *wire.Link, t *task, k wire.Key, o *tasks.Outcome) {
-	l.SendAck(k, weigh(o))
+	defer func() { m.ackLocked(l, t, k, weigh(o)) }()
 	if t.aside == nil || !slices.Contains(t.aside.lost, lost{k.N, l.Peer().Node}) {
 		m.cfg.Logger.Printf("[DEBUG] tasks: result of an attempt that the node never had: task=%s attempt=%d node=%s", t.id, k.N, l.Peer().Node)
 		return
 	}
-	if o.Code != tasks.OK || t.class.options.AtMostOnce() || len(o.Outputs) > 0 || t.rec != nil || t.step == fetching || o.StdoutBytes+o.StderrBytes > 0 {
+	if o.Code != tasks.OK || t.class.options.AtMostOnce() || len(o.Outputs) > 0 || t.rec != nil || t.step == ending || o.StdoutBytes+o.StderrBytes > 0 {
 		m.cfg.Logger.Printf("[INFO] tasks: late result dropped: task=%s attempt=%d current=%d", t.id, k.N, t.n)
 		return
 	}
 	w := t.at
-	if w != nil && w.link != nil && t.step != assigned {
+	if w != nil && w.link != nil && t.step > recording {
 		w.link.SendCancel(t.key(), tasks.StopSuperfluous)
 	}
 	m.releaseLocked(t)
@@ -215,7 +246,7 @@ func (m *Master) finishLocked(t *task, o *tasks.Outcome) {
 	again := o.Code != tasks.OK && o.Code != tasks.Cancelled && t.stop == 0 && int(t.retries) < t.class.options.Retry
 	if again {
 		t.retries++
-		m.againLocked(t)
+		m.tryLaterLocked(t, int(t.retries)-1)
 		if t.bound == nil {
 			m.spreadLocked(t.class)
 		} else {
@@ -237,8 +268,7 @@ func (m *Master) finishLocked(t *task, o *tasks.Outcome) {
 // and the outcome, until the ack.
 func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 	w := t.at
-	t.step = fetching
-	m.takeSlotsLocked(w, -t.slots()) // its slots are free already
+	m.freeLocked(t)
 	k := t.key()
 	m.wg.Go(func() {
 		ctx, cancel := context.WithCancel(m.ctx)
@@ -246,10 +276,9 @@ func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 		err := m.fetch(ctx, w.id, o.Outputs)
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if t.state.Final() || t.step != fetching || t.n != k.N {
+		if t.state.Final() || t.step != ending || t.n != k.N || m.closed {
 			return
 		}
-		m.takeSlotsLocked(w, t.slots()) // what release takes off again
 		if err != nil {
 			if w.link == nil {
 				m.lostLocked(t, err)
@@ -263,7 +292,7 @@ func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 		}
 		m.finishLocked(t, &o)
 		if w.link != nil {
-			w.link.SendAck(k, wire.MaxFrameBytes)
+			m.ackLocked(w.link, t, k, wire.MaxFrameBytes)
 		}
 		m.dispatchLocked(w)
 	})
@@ -297,7 +326,7 @@ func (m *Master) State(l *wire.Link, ss []wire.AttemptState) {
 	defer m.mu.Unlock()
 	for _, s := range ss {
 		t := m.currentLocked(l, s.Key)
-		if t == nil || t.step == fetching || s.State != wire.Unknown {
+		if t == nil || t.step == ending || s.State != wire.Unknown {
 			continue // accept, started or result follow by themselves
 		}
 		if t.step >= granted {

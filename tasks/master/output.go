@@ -118,7 +118,7 @@ func (m *Master) takenLocked(t *task) {
 		i++
 	}
 	r.pieces = r.pieces[i:]
-	if n := r.taken - r.told; n >= wire.Window/4 && t.at != nil && t.at.link != nil && t.step != assigned {
+	if n := r.taken - r.told; n >= wire.Window/4 && t.at != nil && t.at.link != nil && t.step > recording {
 		r.told = r.taken
 		t.at.link.SendWindow(t.key(), uint32(n))
 	}

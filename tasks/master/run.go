@@ -12,15 +12,17 @@ import (
 // Run is what one submission made: one task, or one for each of several workers,
 // or those that were added to a Batch.
 type Run struct {
-	m     *Master  // constant
-	id    tasks.ID // constant
-	batch *Batch   // constant: of which it is the run, or nil
+	m       *Master  // constant
+	id      tasks.ID // constant
+	batch   *Batch   // constant: of which it is the run, or nil
+	durable bool     // constant: it is in the journal, or on its way there
 
 	// guarded by Master.mu
 	tasks     []*task           // constant; none of a batch
 	one       [1]*task          // what tasks are when there is one
 	several   bool              // constant: the target could have been several workers
 	sealed    bool              // no more tasks come
+	accepting bool              // it is on its way into the journal
 	count     int               // tasks that it has had
 	known     int               // of them, those that can still be asked for
 	used      map[*worker]*task // who has which, when its tasks go to different workers; else nil
@@ -97,6 +99,10 @@ func (r *Run) next(ctx context.Context, i int) ([]*tasks.Result, error) {
 			r.m.mu.Unlock()
 			return rs, nil
 		}
+		if m := r.m; m.closed && i >= len(r.results) && r.ended < r.count {
+			m.mu.Unlock()
+			return nil, ErrClosed
+		}
 		if i < len(r.results) || r.sealed && r.ended == r.count {
 			rs := r.results[min(i, len(r.results)):]
 			r.m.mu.Unlock()
@@ -123,6 +129,14 @@ func (r *Run) Wait(ctx context.Context) ([]tasks.Result, error) {
 		return nil, err
 	}
 	return r.Tasks(), nil
+}
+
+// abandonLocked wakes everybody who waits for the run: the Master is closed.
+func (r *Run) abandonLocked() {
+	r.wakeLocked()
+	for f := range r.followers {
+		f.signal()
+	}
 }
 
 // Cancel stops the tasks of the run that have not ended.
@@ -191,27 +205,6 @@ func (m *Master) Call(ctx context.Context, s *tasks.Submission) (tasks.Result, e
 	return *rs[0], nil
 }
 
-// Task returns what is known of a task; ErrUnknown if nothing is.
-func (m *Master) Task(id tasks.ID) (tasks.Result, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if t := m.tasks[id]; t != nil {
-		return m.resultLocked(t), nil
-	}
-	return tasks.Result{}, tasks.ErrUnknown
-}
-
-// Run returns a run that has tasks that can still be asked for; ErrUnknown if it
-// has none.
-func (m *Master) Run(id tasks.ID) (*Run, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if r := m.findRunLocked(id); r != nil {
-		return r, nil
-	}
-	return nil, tasks.ErrUnknown
-}
-
 // keepRunLocked sees to it that r is found by its id. A run of one task is found
 // by way of it, if their ids follow on each other: there may be millions.
 func (m *Master) keepRunLocked(r *Run) {
@@ -230,46 +223,28 @@ func (m *Master) findRunLocked(id tasks.ID) *Run {
 	return nil
 }
 
-// List returns tasks in order of submission: those after the given id (zero: from
-// the first), in one of the states (none: all), at most limit of them.
-func (m *Master) List(after tasks.ID, states []tasks.State, limit int) []tasks.Result {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var ts []*task
-	for _, t := range m.tasks {
-		if t.class.options.Ephemeral || string(t.id[:]) <= string(after[:]) || len(states) > 0 && !slices.Contains(states, t.state) {
-			continue
-		}
-		ts = append(ts, t)
-	}
-	slices.SortFunc(ts, func(a, b *task) int {
-		if older(a, b) {
-			return -1
-		}
-		return 1
-	})
-	if len(ts) > limit {
-		ts = ts[:limit]
-	}
-	rs := make([]tasks.Result, len(ts))
-	for i, t := range ts {
-		rs[i] = m.resultLocked(t)
-	}
-	return rs
-}
-
 // Cancel stops a task, or all tasks of a run. It reports how many were stopped,
 // or ErrUnknown.
 func (m *Master) Cancel(id tasks.ID, reason tasks.StopReason) (int, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	n, known := 0, true
 	if r := m.findRunLocked(id); r != nil {
-		return r.cancelLocked(reason), nil
+		n = r.cancelLocked(reason)
+	} else if t := m.tasks[id]; t != nil {
+		n = m.cancelAllLocked([]*task{t}, reason)
+	} else {
+		known = false
 	}
-	if t := m.tasks[id]; t != nil {
-		return m.cancelAllLocked([]*task{t}, reason), nil
+	m.mu.Unlock()
+	if known {
+		m.awaitJournal() // it holds after a restart too
+		return n, nil
 	}
-	return 0, tasks.ErrUnknown
+	_, err := m.loadTask(id)
+	if err != nil {
+		_, err = m.loadRun(id)
+	}
+	return 0, err // nil: it has ended
 }
 
 // cancelAllLocked stops those of the tasks that have not ended, and says how many
@@ -291,63 +266,4 @@ func (m *Master) cancelAllLocked(ts []*task, reason tasks.StopReason) int {
 		m.dispatchLocked(w)
 	}
 	return n
-}
-
-// Follow attaches a follower to a run, or to one task.
-func (m *Master) Follow(id tasks.ID) (*Follower, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if r := m.findRunLocked(id); r != nil {
-		return m.followLocked(r, r.eachLocked(), true), nil
-	}
-	if t := m.tasks[id]; t != nil {
-		return m.followLocked(t.run, []*task{t}, false), nil
-	}
-	return nil, tasks.ErrUnknown
-}
-
-// keeper remembers the tasks that have ended, the oldest first, and forgets them
-// when they are too many or too large.
-type keeper struct {
-	m     *Master
-	ended []*task
-	bytes int64
-}
-
-// keptOverhead is what an ended task takes beside its output and value.
-const keptOverhead = 1 << 10
-
-func (k *keeper) addLocked(t *task) {
-	if t.class.options.Ephemeral {
-		k.forgetLocked(t)
-		return
-	}
-	k.ended = append(k.ended, t)
-	k.bytes += t.weight()
-	drop := 0
-	for drop < len(k.ended)-1 && (len(k.ended)-drop > k.m.cfg.MaxKept || k.bytes > k.m.cfg.MaxKeptBytes) {
-		k.bytes -= k.ended[drop].weight()
-		k.forgetLocked(k.ended[drop])
-		k.ended[drop] = nil
-		drop++
-	}
-	k.ended = k.ended[drop:]
-}
-
-func (k *keeper) forgetLocked(t *task) {
-	if t.result != nil {
-		for i := range t.result.Outputs {
-			if t.result.Outputs[i].Blob != "" {
-				k.m.cfg.Release(&t.result.Outputs[i].Content)
-			}
-		}
-	}
-	delete(k.m.tasks, t.id)
-	if t.run.known--; t.run.known == 0 && t.run.sealed {
-		delete(k.m.runs, t.run.id)
-	}
-}
-
-func (t *task) weight() int64 {
-	return keptOverhead + int64(len(t.result.Stdout)+len(t.result.Stderr)+len(t.result.Value))
 }

@@ -53,6 +53,11 @@ func (m *Master) submit(ctx context.Context, s *tasks.Submission, follow bool) (
 		return nil, nil, err
 	}
 	r := m.runLocked(s, c, spec, sel)
+	if r.durable {
+		if err := m.acceptLocked(r, s, spec); err != nil {
+			return nil, nil, err
+		}
+	}
 	var f *Follower
 	if follow {
 		f = m.followLocked(r, r.tasks, true)
@@ -231,7 +236,7 @@ func (m *Master) namesLocked() string {
 
 // runLocked makes the run and its tasks.
 func (m *Master) runLocked(s *tasks.Submission, c *class, spec []byte, sel selection) *Run {
-	r := &Run{m: m, id: m.ids.Next(), several: s.Target.Several(), sealed: true}
+	r := &Run{m: m, id: m.ids.Next(), several: s.Target.Several(), sealed: true, durable: m.keeps(&s.Options)}
 	if s.Target.N > 1 {
 		r.used = map[*worker]*task{}
 	}
@@ -284,7 +289,9 @@ func (m *Master) keepLocked(t *task, cs []*tasks.Content) {
 // startLocked queues the tasks of a new run and gives out what can be.
 func (m *Master) startLocked(r *Run, c *class, sel selection) {
 	for _, t := range r.tasks {
-		m.queueLocked(t)
+		if t.step == none && !t.state.Final() { // else it was cancelled meanwhile
+			m.queueLocked(t)
+		}
 	}
 	if sel.bound == nil {
 		m.spreadLocked(c)

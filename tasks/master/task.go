@@ -1,10 +1,14 @@
 package master
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
+	"syscall"
 	"time"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/journal"
 	"github.com/scagent/scagent/tasks/wire"
 )
 
@@ -12,13 +16,15 @@ import (
 type step uint8
 
 const (
-	none     step = iota // no attempt: it waits in a queue, or has ended
-	assigned             // has a worker, to which there is no link yet
+	none      step = iota // no attempt: it waits in a queue, or has ended
+	assigned              // has a worker, to which there is no link yet
+	recording             // goes into the journal, and then to the worker
 	offered
 	accepted // waits in the worker's queue, or for the grant
+	granting // the grant goes into the journal, and then to the worker
 	granted
 	started
-	fetching // it ran; files that it made are on their way here
+	ending // it ran: files that it made are on their way here, or its end into the journal
 )
 
 // task is one task of a run. Guarded by Master.mu. There may be millions, so what
@@ -38,6 +44,7 @@ type task struct {
 	step     step
 	stop     tasks.StopReason
 	waits    bool // it is in a queue
+	resting  bool // it waits for a while before it does so again
 	recalled bool // it was asked back once
 	taken    bool // in a batch: a follower has given its result
 
@@ -57,6 +64,8 @@ type aside struct {
 	contents   []*tasks.Content // held until it has ended
 	avoid      []*worker        // those that would not take it
 	rejects    int
+	deaths     uint8     // workers that ended while they ran it
+	acks       []ack     // to be sent when its end is in the journal
 	lost       []lost    // attempts that were given up, and may be heard of still
 	reachUntil time.Time // bound: when it is given up as never reached
 }
@@ -121,10 +130,62 @@ func (m *Master) releaseLocked(t *task) {
 	if w == nil {
 		return
 	}
+	if t.step != ending { // then they are free already
+		m.takeSlotsLocked(w, -t.slots())
+	}
 	t.at, t.step = nil, none
 	w.attempts.remove(t)
-	m.takeSlotsLocked(w, -t.slots())
 	m.openLocked(w)
+}
+
+// partLocked releases t from its worker and its queue, for good.
+func (m *Master) partLocked(t *task) {
+	t.queue().drop(t)
+	t.resting = false
+	at := t.at
+	m.releaseLocked(t)
+	for _, w := range []*worker{at, t.bound} {
+		if w != nil {
+			m.forgetWorkerLocked(w) // t may have been the last that it was kept for
+		}
+	}
+}
+
+// maxRest bounds how long a task rests before it is tried again.
+const maxRest = 30 * time.Second
+
+// tryLaterLocked is againLocked for a task for which that has been done before times
+// before: the first time at once, then after a random time of up to 100 ms, 200 ms, and
+// so on ("full jitter": M. Brooker, "Exponential Backoff and Jitter", 2015).
+func (m *Master) tryLaterLocked(t *task, before int) {
+	if before == 0 || t.stop != 0 {
+		m.againLocked(t)
+		return
+	}
+	m.releaseLocked(t)
+	m.stateLocked(t, tasks.StateQueued)
+	t.resting = true
+	if t.bound != nil {
+		t.bound.pinned++ // it stays meanwhile
+	}
+	time.AfterFunc(rand.N(min(50*time.Millisecond<<min(before, 20), maxRest)), func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if t.bound != nil {
+			t.bound.pinned--
+			defer m.forgetWorkerLocked(t.bound)
+		}
+		if m.closed || !t.resting {
+			return
+		}
+		t.resting = false
+		m.enqueueLocked(t, true)
+		if t.bound != nil {
+			m.dispatchLocked(t.bound)
+		} else {
+			m.spreadLocked(t.class)
+		}
+	})
 }
 
 // againLocked queues t for another attempt.
@@ -169,7 +230,8 @@ func (m *Master) resultLocked(t *task) tasks.Result {
 	return r
 }
 
-// endLocked gives t its final state, with a copy of o. It must not have one yet.
+// endLocked gives t its final state, with a copy of o, when that is in the journal. It
+// must not have one yet.
 func (m *Master) endLocked(t *task, s tasks.State, o *tasks.Outcome) {
 	r := new(tasks.Result)
 	*r = m.resultLocked(t)
@@ -182,19 +244,20 @@ func (m *Master) endLocked(t *task, s tasks.State, o *tasks.Outcome) {
 		r.Stdout, r.StdoutCut = t.rec.copies[wire.Stdout].bytes()
 		r.Stderr, r.StderrCut = t.rec.copies[wire.Stderr].bytes()
 	}
-	t.queue().drop(t)
-	at := t.at
-	m.releaseLocked(t)
-	for _, w := range []*worker{at, t.bound} {
-		if w != nil {
-			m.forgetWorkerLocked(w) // t may have been the last that it was kept for
-		}
+	if t.durable() {
+		m.settleLocked(t, r)
+	} else {
+		m.concludeLocked(t, r)
 	}
-	t.result = r
-	t.state = s
-	t.spec = nil
+}
+
+// concludeLocked makes known how t ended.
+func (m *Master) concludeLocked(t *task, r *tasks.Result) {
+	m.partLocked(t)
+	t.step = none
+	t.result, t.state, t.spec = r, r.State, nil
 	m.open--
-	switch s {
+	switch r.State {
 	case tasks.StateDone:
 		m.stats.Done++
 	case tasks.StateFailed:
@@ -208,13 +271,23 @@ func (m *Master) endLocked(t *task, s tasks.State, o *tasks.Outcome) {
 		m.cfg.Changed(*r)
 	}
 	m.leaveClassLocked(t.class)
-	if t.aside != nil {
-		for _, c := range t.aside.contents {
-			m.cfg.Release(c)
-		}
-	}
+	m.releaseContentsLocked(t)
 	t.run.endedLocked(t)
 	m.kept.addLocked(t)
+	if t.durable() && t.run.ended == t.run.count {
+		m.retireLocked(t.run)
+	}
+}
+
+// releaseContentsLocked gives up what t held.
+func (m *Master) releaseContentsLocked(t *task) {
+	if t.aside == nil {
+		return
+	}
+	for _, c := range t.aside.contents {
+		m.cfg.Release(c)
+	}
+	t.aside.contents = nil
 }
 
 // failNeverLocked ends a task that no worker was reached for, or would take.
@@ -239,10 +312,15 @@ func (m *Master) lostLocked(t *task, cause error) {
 		m.againLocked(t) // without a grant it cannot have started
 		return
 	}
+	if at == started && died(cause) {
+		t.more().deaths++
+	}
 	m.cfg.Logger.Printf("[INFO] tasks: attempt lost: task=%s attempt=%d worker=%s step=%d cause=%q", t.id, t.n, w.info.Name, at, cause)
 	switch {
 	case t.stop != 0:
 		m.endLocked(t, tasks.StateCancelled, &tasks.Outcome{Code: tasks.Cancelled, Text: fmt.Sprintf("cancelled; its worker %q was lost meanwhile", w.info.Name)})
+	case t.aside != nil && t.aside.deaths >= poison:
+		m.endLocked(t, tasks.StateFailed, &tasks.Outcome{Code: tasks.Poison, Text: fmt.Sprintf("%d workers ended while they ran it, the last of them %q", t.aside.deaths, w.info.Name)})
 	case int(t.starts)-int(t.retries) >= opt.Attempts:
 		text := fmt.Sprintf("worker %q was lost while it ran", w.info.Name)
 		if at < started {
@@ -257,8 +335,20 @@ func (m *Master) lostLocked(t *task, cause error) {
 			t.more().reachUntil = time.Now().Add(m.cfg.ReachTimeout)
 		}
 		t.more().lost = append(t.more().lost, lost{t.n, w.info.ID})
-		m.againLocked(t)
+		m.tryLaterLocked(t, len(t.aside.lost)-1)
 	}
+}
+
+// poison is how many workers may end while they run a task before it is held
+// responsible.
+const poison = 3
+
+// errAnew is why attempts are lost when their worker's agent was started anew.
+var errAnew = errors.New("its agent was started anew")
+
+// died says that a worker's agent has ended, as opposed to one that is silent.
+func died(cause error) bool {
+	return errors.Is(cause, errAnew) || errors.Is(cause, syscall.ECONNREFUSED)
 }
 
 // cancelLocked stops t, for good.
@@ -268,10 +358,13 @@ func (m *Master) cancelLocked(t *task, r tasks.StopReason) {
 	}
 	t.stop = r
 	switch t.step {
-	case fetching: // it has ended; what it was counts if its files arrive
-	case none, assigned:
+	case ending: // it has ended; what it was counts if its files arrive
+	case none, assigned, recording:
 		m.endLocked(t, tasks.StateCancelled, &tasks.Outcome{Code: tasks.Cancelled, Text: "cancelled before it started"})
 	default:
+		if t.durable() {
+			m.cfg.Journal.Write(func(error) {}, journal.Record{Kind: kindCancel, ID: t.id, Value: encodeRecord(r)})
+		}
 		if t.at.link != nil {
 			t.at.link.SendCancel(t.key(), r)
 		}

@@ -28,6 +28,7 @@ type worker struct {
 	inUse    int        // slots that attempts have
 	load     wire.Load  // as it last said
 	draining bool
+	pinned   int // tasks that are for it and not in its queue: on their way into the journal, or resting
 
 	open     bool  // in class.ready of every class that it fits
 	reserved *task // the one that free slots are kept for, see reserveLocked
@@ -208,7 +209,7 @@ func (m *Master) workerLocked(node string) *worker {
 
 // forgetWorkerLocked drops a worker of which nothing is left.
 func (m *Master) forgetWorkerLocked(w *worker) {
-	if w.place >= 0 && !w.listed && w.link == nil && !w.dialling && w.attempts.n == 0 && w.queue.len() == 0 {
+	if w.place >= 0 && !w.listed && w.link == nil && !w.dialling && w.attempts.n == 0 && w.queue.len() == 0 && w.pinned == 0 {
 		w.timer.Stop()
 		delete(m.workers, w.info.ID)
 		m.places[w.place], w.place = nil, -1

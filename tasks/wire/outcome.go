@@ -7,11 +7,16 @@ import (
 	"github.com/scagent/scagent/tasks"
 )
 
-// appendResult appends the frame of a result. Times go as Unix nanoseconds, 0
-// for the zero time; see doc.go for the layout.
+// appendResult appends the frame of a result; see doc.go for the layout.
 func appendResult(b []byte, k Key, o *tasks.Outcome) []byte {
 	b, at := begin(b, typeResult)
-	b = append(appendKey(b, k), byte(o.Code), byte(o.Encoding))
+	return end(AppendOutcome(appendKey(b, k), o), at)
+}
+
+// AppendOutcome appends the form in which o travels and is kept. Times go as Unix
+// nanoseconds, 0 for the zero time.
+func AppendOutcome(b []byte, o *tasks.Outcome) []byte {
+	b = append(b, byte(o.Code), byte(o.Encoding))
 	b = appendTime(b, o.Started)
 	b = appendTime(b, o.Finished)
 	b = binary.AppendVarint(b, int64(o.Exit))
@@ -35,13 +40,26 @@ func appendResult(b []byte, k Key, o *tasks.Outcome) []byte {
 		b = binary.AppendVarint(appendText(appendText(b, s.Stage), s.Command), int64(s.Exit))
 		b = appendText(b, s.Signal)
 	}
-	return end(b, at)
+	return b
 }
 
 // decodeResult fills o, whose byte slices then alias b.
 func decodeResult(b []byte, k *Key, o *tasks.Outcome) bool {
 	d := decoder{b: b}
 	*k = d.key()
+	d.outcome(o)
+	return d.done()
+}
+
+// DecodeOutcome reads what AppendOutcome wrote into o, whose byte slices then alias
+// b, and reports whether that is what b is.
+func DecodeOutcome(b []byte, o *tasks.Outcome) bool {
+	d := decoder{b: b}
+	d.outcome(o)
+	return d.done()
+}
+
+func (d *decoder) outcome(o *tasks.Outcome) {
 	o.Code = tasks.Code(d.u8())
 	o.Encoding = tasks.Encoding(d.u8())
 	o.Started = d.time()
@@ -55,13 +73,12 @@ func decodeResult(b []byte, k *Key, o *tasks.Outcome) bool {
 	o.Signal = d.text()
 	o.Text = d.text()
 	o.Value = d.bytes()
-	o.Outputs = list(&d, minFileBytes, func() tasks.OutputFile {
+	o.Outputs = list(d, minFileBytes, func() tasks.OutputFile {
 		return tasks.OutputFile{Name: d.text(), Mode: d.mode(), Content: d.content()}
 	})
-	o.Steps = list(&d, minStepBytes, func() tasks.Step {
+	o.Steps = list(d, minStepBytes, func() tasks.Step {
 		return tasks.Step{Stage: d.text(), Command: d.text(), Exit: int(d.signed()), Signal: d.text()}
 	})
-	return d.done()
 }
 
 func appendTime(b []byte, t time.Time) []byte {

@@ -188,3 +188,16 @@ func (w *Worker) Close(ctx context.Context) error {
 	}
 	return fmt.Errorf("worker: %d runners ignore that they were stopped: tasks %v", len(stuck), stuck)
 }
+
+// Outcomes returns how many outcomes wait for the acks of their masters.
+func (w *Worker) Outcomes() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, a := range w.attempts {
+		if a.phase == finished {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,54 @@
+package master
+
+import "time"
+
+// auditInterval is how often it is checked that every task goes on.
+const auditInterval = 10 * time.Second
+
+func (m *Master) auditRepeatedly() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return
+	}
+	m.auditLocked()
+	if m.cfg.Journal != nil {
+		m.expireLocked()
+	}
+	m.audit.Reset(auditInterval)
+}
+
+// auditLocked looks for tasks that have not ended and for which nothing is under
+// way: no place in a queue, no link, no timer. There are none, unless there is a
+// mistake in this package; then they are counted, and set going again.
+func (m *Master) auditLocked() {
+	for _, t := range m.tasks {
+		if t.state.Final() || t.aliveLocked() {
+			continue
+		}
+		m.stats.Stuck++
+		m.cfg.Logger.Printf("[ERR] tasks: a task was stuck, and is set going again: task=%s state=%s step=%d attempt=%d", t.id, t.state, t.step, t.n)
+		if w := t.at; w != nil {
+			m.reachLocked(w)
+		} else {
+			m.againLocked(t)
+			m.spreadLocked(t.class)
+		}
+	}
+	for _, w := range m.workers {
+		if w.queue.len() > 0 && w.link == nil && !w.dialling {
+			m.dispatchLocked(w)
+		}
+	}
+}
+
+// aliveLocked says whether something will happen to t.
+func (t *task) aliveLocked() bool {
+	switch {
+	case t.waits, t.resting, t.step == recording, t.step == granting, t.step == ending, t.run.accepting:
+		return true
+	case t.at == nil:
+		return false
+	}
+	return t.at.link != nil || t.at.dialling
+}

@@ -1,0 +1,140 @@
+package master
+
+import (
+	"fmt"
+
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/journal"
+	"github.com/scagent/scagent/tasks/wire"
+)
+
+// Journal keeps records on disk; *journal.Journal does. See there.
+type Journal interface {
+	Try(done func(error), rs ...journal.Record)
+	Write(done func(error), rs ...journal.Record)
+	Get(k journal.Kind, id tasks.ID) ([]byte, error)
+	Scan(k journal.Kind, after tasks.ID, each func(tasks.ID, []byte) error) error
+}
+
+// durable says that t is in the journal.
+func (t *task) durable() bool { return t.run.durable }
+
+// keeps says whether a submission with these options goes into the journal.
+func (m *Master) keeps(o *tasks.Options) bool { return m.cfg.Journal != nil && !o.Ephemeral }
+
+// acceptLocked puts a new run into the journal. The lock is given up until it is on
+// disk; on an error nothing is left of the run.
+func (m *Master) acceptLocked(r *Run, s *tasks.Submission, spec []byte) error {
+	r.accepting = true
+	defer func() { r.accepting = false }()
+	for _, t := range r.tasks { // workers that the tasks are for stay meanwhile
+		if t.bound != nil {
+			t.bound.pinned++
+		}
+	}
+	accepted := make(chan error, 1)
+	m.cfg.Journal.Try(func(err error) { accepted <- err }, journal.Record{Kind: kindRun, ID: r.id, Value: r.encode(s, spec)})
+	m.mu.Unlock()
+	err := <-accepted
+	m.mu.Lock()
+	for _, t := range r.tasks {
+		if t.bound != nil {
+			t.bound.pinned--
+			m.forgetWorkerLocked(t.bound)
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	for _, t := range r.tasks {
+		if t.step == ending { // cancelled meanwhile; that will not be on disk either
+			continue
+		}
+		m.open--
+		m.stats.Submitted--
+		m.leaveClassLocked(t.class)
+		m.releaseContentsLocked(t)
+		delete(m.tasks, t.id)
+	}
+	delete(m.runs, r.id)
+	return fmt.Errorf("%w: %w", tasks.ErrNotKept, err)
+}
+
+// journalLocked writes a record of t, and goes on with then, under the lock, when it
+// is on disk and nothing has happened to t meanwhile. What cannot be written now is
+// written when the disk has room again.
+func (m *Master) journalLocked(t *task, then func(), rs ...journal.Record) {
+	n, at := t.n, t.step
+	m.cfg.Journal.Write(func(err error) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if err == nil && !m.closed && t.n == n && t.step == at {
+			then()
+		}
+	}, rs...)
+}
+
+// recordAttemptLocked puts the newest attempt of t into the journal, before it leaves or,
+// as granted, before it may start.
+func (m *Master) recordAttemptLocked(t *task, at step, then func()) {
+	w := t.at
+	rec := attemptRecord{N: t.n, Starts: t.starts, Retries: t.retries, Granted: at == granting, Worker: w.id, Name: w.info.Name, Boot: w.boot}
+	if at == granting || !t.class.options.AtMostOnce() {
+		rec.Starts++ // from here on it may start
+	}
+	if t.aside != nil {
+		rec.Deaths = t.aside.deaths
+		for _, l := range t.aside.lost {
+			rec.Lost = append(rec.Lost, lostRecord{l.n, l.node})
+		}
+	}
+	t.step = at
+	m.journalLocked(t, then, journal.Record{Kind: kindAttempt, ID: t.id, Value: encodeRecord(&rec)})
+}
+
+// settleLocked puts the end of t into the journal, and makes it known when it is
+// there. Until then t has no worker, unless it is the one that sent the result and
+// waits for the ack.
+func (m *Master) settleLocked(t *task, r *tasks.Result) {
+	if t.step != ending {
+		m.partLocked(t)
+		t.step = ending
+	}
+	m.journalLocked(t, func() {
+		acks := t.aside.takeAcks()
+		m.concludeLocked(t, r)
+		for _, a := range acks {
+			if w := m.workers[a.node]; w != nil && w.link != nil {
+				w.link.SendAck(a.key, a.weight)
+			}
+		}
+	}, journal.Record{Kind: kindEnd, ID: t.id, Value: encodeEnd(r)}, journal.Record{Kind: kindAttempt, ID: t.id}, journal.Record{Kind: kindCancel, ID: t.id})
+}
+
+// awaitJournal waits until what was written so far is on disk, or the journal takes
+// nothing.
+func (m *Master) awaitJournal() {
+	if m.cfg.Journal == nil {
+		return
+	}
+	written := make(chan struct{})
+	m.cfg.Journal.Try(func(error) { close(written) }, journal.Record{Kind: kindCancel})
+	<-written
+}
+
+// ack is one to be sent when the end of a task is on disk.
+type ack struct {
+	node   string
+	key    wire.Key
+	weight int
+}
+
+// takeAcks returns the acks that are due.
+func (a *aside) takeAcks() []ack {
+	if a == nil {
+		return nil
+	}
+	acks := a.acks
+	a.acks = nil
+	return acks
+}
