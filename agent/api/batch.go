@@ -43,12 +43,14 @@ func (h *handler) batch(w http.ResponseWriter, r *http.Request) error {
 
 	ctx, cancel := context.WithCancel(r.Context())
 	failed, fail := context.WithCancelCause(ctx) // ended by an error in the input
+	added := make(chan struct{})                 // closed when all tasks were added, or one was refused
 	read := make(chan struct{})                  // closed when no more is read
 	go func() {
 		defer close(read)
 		if err := in.add(ctx, b); err != nil {
 			fail(err)
 		}
+		close(added)
 		b.Seal()
 		// A connection that is closed on what is still sent loses what was answered.
 		io.Copy(io.Discard, r.Body)
@@ -60,13 +62,16 @@ func (h *handler) batch(w http.ResponseWriter, r *http.Request) error {
 		patience = 0
 	}
 	select {
+	case <-added:
+	default:
+		if patience > 0 { // it was sealed by others, and the client sends on
+			encoder(s.out).Encode(StreamEvent{Type: StreamError, Error: ErrorOf(tasks.ErrSealed)})
+			s.flush()
+		}
+	}
+	select {
 	case <-read:
 	default:
-		if patience > 0 && !s.told { // it was sealed by others, and the client sends on
-			encoder(s.out).Encode(StreamEvent{Type: StreamError, Error: ErrorOf(tasks.ErrSealed)})
-			s.out.Flush()
-			rc.Flush()
-		}
 		rc.SetReadDeadline(time.Now().Add(patience))
 		cancel()
 		<-read
