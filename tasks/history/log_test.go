@@ -137,6 +137,7 @@ func TestTornLines(t *testing.T) {
 		"whole without the line's end":  {good(Booted) + strings.TrimSpace(good(Offered)), 2, 0, false},
 		"before a start":                {good(Booted) + `{"mono":1,"wal` + "\n" + good(Booted), 2, 1, false},
 		"two starts cut":                {good(Booted) + "{\"m\n" + good(Booted) + "{", 2, 2, false},
+		"of another kind":               {good(Booted) + "maaa 1 2 start", 1, 0, true},
 		"before something else":         {good(Booted) + "{\"m\n" + good(Offered), 1, 0, true},
 		"two before a start":            {good(Booted) + "{\"m\n{\"n\n" + good(Booted), 1, 0, true},
 		"of an event that is not known": {good("dreamt") + good(Offered), 0, 0, true},

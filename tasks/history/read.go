@@ -46,16 +46,22 @@ func (r *Reader) Next(e *Event) error {
 	if bad == nil {
 		return nil
 	}
-	at := r.line
-	if !r.scan() {
+	at, torn := r.line, begun(r.s.Bytes())
+	if torn && !r.scan() {
 		r.torn++
 		return r.end()
 	}
-	if err := r.d.event(r.s.Bytes(), e); err != nil || e.Name != Booted {
+	if !torn || r.d.event(r.s.Bytes(), e) != nil || e.Name != Booted {
 		return fmt.Errorf("%w: line %d: %v", ErrDamaged, at, bad)
 	}
 	r.torn++
 	return nil
+}
+
+// begun says that a line begins as those of a Log do.
+func begun(line []byte) bool {
+	n := min(len(line), len(beginning))
+	return string(line[:n]) == beginning[:n]
 }
 
 // scan reads the next line that has something in it.

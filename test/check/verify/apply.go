@@ -37,9 +37,8 @@ func (c *checker) apply(n *node, e *history.Event) {
 	case history.JournalOn:
 		c.journalOn(n)
 	case history.Recovered:
-		n.boot().recovering += len(e.Tasks)
 		for _, id := range e.Tasks {
-			c.task(id).recovered = len(n.boots)
+			c.recovered(n, c.task(id), e)
 		}
 	case history.Forgotten:
 		for _, id := range e.Tasks {
@@ -81,14 +80,13 @@ func (c *checker) owners(n *node, t *task, e *history.Event) {
 	case history.ResultAcked:
 		c.acked(n, t, e)
 	case history.Ended:
-		t.ends = append(t.ends, end{c.at, e.State, e.Hash, e.Why, e.N})
-		c.ended(n, t)
+		c.ended(n, t, end{c.at, e.State, e.Hash, e.Why, e.N})
 	case history.CancelledTold:
 		if !t.told.is() {
 			t.told = c.at
 		}
 	case history.Answered:
-		t.answers = append(t.answers, end{at: c.at, state: e.State, hash: e.Hash})
+		c.answered(n, t, e)
 	}
 }
 
@@ -111,6 +109,9 @@ func (c *checker) workers(n *node, t *task, e *history.Event) {
 		delete(n.running, key)
 		o := outcome{at: c.at, node: n, hash: e.Hash}
 		if e.Name == history.Finished {
+			if !slices.ContainsFunc(a.starts, func(s start) bool { return s.node == n }) {
+				c.fail(6, t, e.N, c.here(), "it has finished on %s and never started there", n.id)
+			}
 			a.finished = append(a.finished, o)
 		} else {
 			a.killed = append(a.killed, o)
@@ -128,8 +129,9 @@ func (c *checker) started(n *node, t *task, e *history.Event) {
 	if e.Kind != "" && len(n.kinds) > 0 && !slices.Contains(n.kinds, e.Kind) {
 		c.fail(14, t, e.N, []point{n.boot().first, c.at}, "a task of kind %s runs on %s, which runs only %v", e.Kind, n.id, n.kinds)
 	}
-	n.inUse += e.Slots
-	if n.inUse > n.slots {
+	n.inUse += e.Slots - n.running[attemptKey{t.id, e.N}].slots
+	if n.inUse > max(n.slots, n.worst) { // once, or all that follow would be told of too
+		n.worst = n.inUse
 		at := c.here()
 		for _, r := range n.running {
 			at = append(at, r.at)

@@ -32,6 +32,7 @@ type node struct {
 	owned   []*task                // tasks that it has given out ids of
 	slots   int                    // of the boot
 	inUse   int                    // of them, by what runs
+	worst   int                    // of the boot: the most of them that were too many
 	running map[attemptKey]running // of the boot
 	refuses map[tasks.ID]point     // of the boot: what it will not run
 	kinds   []tasks.Kind           // of the boot: what it runs; nil: not said
@@ -52,7 +53,6 @@ type boot struct {
 	name        string
 	first, last point
 	ended       bool // it has said so; else its last events may be missing
-	recovering  int  // tasks that it found in its journal
 }
 
 func (n *node) boot() *boot { return &n.boots[len(n.boots)-1] }
@@ -91,7 +91,7 @@ type task struct {
 	recovered int // last boot of the owner that found it, from 1
 	highest   uint32
 	told      point // that it is being cancelled
-	ends      []end
+	end       *end  // the first
 	answers   []end
 	attempts  []attempt // by number
 	runs      []run     // what the task itself says
@@ -100,7 +100,7 @@ type task struct {
 type end struct {
 	at    point
 	state tasks.State
-	hash  string
+	hash  string // empty: not known
 	why   string
 	n     uint32
 }
@@ -110,6 +110,7 @@ type attempt struct {
 	worker    *node // to whom it was offered
 	journaled bool
 	failed    bool // its result is on disk, or another attempt after it
+	boot      int  // of the owner, when it was offered
 	offered   point
 	granted   point
 	lost      point // its owner gave it up
@@ -148,14 +149,6 @@ func (t *task) attempt(n uint32) *attempt {
 		t.attempts = slices.Insert(t.attempts, i, attempt{n: n})
 	}
 	return &t.attempts[i]
-}
-
-// final returns the state that counts: the first. It is nil if there is none.
-func (t *task) final() *end {
-	if len(t.ends) == 0 {
-		return nil
-	}
-	return &t.ends[0]
 }
 
 // window is a time in which something was done to nodes: a fault, or a restart.

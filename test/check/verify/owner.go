@@ -108,11 +108,11 @@ func (c *checker) offered(n *node, t *task, e *history.Event) {
 	if n.durable && !t.ephemeral && !a.journaled {
 		c.fail(5, t, e.N, c.here(), "it leaves and is not on disk")
 	}
-	if f := t.final(); f != nil {
+	if f := t.end; f != nil {
 		c.fail(4, t, e.N, []point{f.at, c.at}, "it is offered and the task had ended as %s", f.state)
 	}
 	t.highest = max(t.highest, e.N)
-	a.offered, a.worker = c.at, c.node(e.Worker)
+	a.offered, a.worker, a.boot = c.at, c.node(e.Worker), len(n.boots)
 	if t.bound != nil && a.worker != t.bound {
 		c.fail(14, t, e.N, []point{t.submitted, c.at}, "it is offered to %s and is for %s alone", e.Worker, t.bound.id)
 	}
@@ -120,22 +120,62 @@ func (c *checker) offered(n *node, t *task, e *history.Event) {
 
 // acked checks that the worker is told to forget a result only when it is on disk.
 func (c *checker) acked(n *node, t *task, e *history.Event) {
-	if n.durable && !t.ephemeral && !t.gone && t.submitted.is() && !t.endOnDisk && !t.attempt(e.N).failed {
+	a := t.attempt(e.N)
+	switch {
+	case !n.durable || t.ephemeral || t.gone || !t.submitted.is() || t.endOnDisk || a.failed:
+	case a.boot < len(n.boots) && a.offered.is():
+		c.report.Excused++ // it was written by an earlier start, which did not live to say so
+	default:
 		c.fail(12, t, e.N, c.here(), "its result is acknowledged and not on disk")
 	}
 }
 
-// ended checks that a task ends in one way.
-func (c *checker) ended(n *node, t *task) {
-	first, last := &t.ends[0], &t.ends[len(t.ends)-1]
-	if first.state != last.state || first.hash != last.hash {
-		c.fail(3, t, 0, []point{first.at, last.at}, "it ends as %s %s and had ended as %s %s", last.state, last.hash, first.state, first.hash)
+// answered checks that a client is told only of an end that is on disk.
+func (c *checker) answered(n *node, t *task, e *history.Event) {
+	if n.durable && !t.ephemeral && t.submitted.is() && !t.endOnDisk {
+		c.fail(12, t, 0, c.here(), "a client is told that it is %s, and that is not on disk", e.State)
 	}
-	if len(t.ends) > 2 { // more that say the same say nothing
-		t.ends = t.ends[:2]
-	}
+	t.answers = append(t.answers, end{at: c.at, state: e.State, hash: e.Hash})
+}
+
+// ended checks that a task ends in one way, and as done only by a result.
+func (c *checker) ended(n *node, t *task, f end) {
 	if t.owner == nil {
 		t.owner = n
+	}
+	if old := t.end; old != nil && (old.state != f.state || old.hash != f.hash && old.hash != "" && f.hash != "") {
+		c.fail(3, t, 0, []point{old.at, f.at}, "it ends as %s %s and had ended as %s %s", f.state, f.hash, old.state, old.hash)
+	}
+	if f.state == tasks.StateDone && f.hash != "" && !t.has(f.hash) {
+		c.fail(6, t, f.n, c.here(), "it is done with the result %s, which its owner was not sent", f.hash)
+	}
+	if t.end == nil {
+		t.end = &f
+	}
+}
+
+// has says that the owner has received the result.
+func (t *task) has(hash string) bool {
+	for i := range t.attempts {
+		for _, r := range t.attempts[i].received {
+			if r.hash == hash {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// recovered takes note of a task that a start has found in its journal.
+func (c *checker) recovered(n *node, t *task, e *history.Event) {
+	t.recovered, t.durable = len(n.boots), true
+	old := t.end
+	switch {
+	case e.State.Final():
+		t.endOnDisk = true
+		c.ended(n, t, end{at: c.at, state: e.State})
+	case old != nil:
+		c.fail(3, t, 0, []point{old.at, c.at}, "it had ended as %s and after a restart it has not", old.state)
 	}
 }
 

@@ -82,7 +82,7 @@ func tells(k tasks.Kind) bool { return k == tasks.Command || k == tasks.File || 
 
 // judgeRuns: I7, I8, I10 and I15 by the word of the task itself.
 func (c *checker) judgeRuns(t *task) {
-	f := t.final()
+	f := t.end
 	var at []point
 	if f != nil {
 		at = []point{f.at}
@@ -121,8 +121,12 @@ func (c *checker) judgeRuns(t *task) {
 func (c *checker) judgeOverlap(t *task) {
 	runs := slices.DeleteFunc(slices.Clone(t.runs), func(r run) bool { return r.start == 0 || r.end == 0 })
 	slices.SortFunc(runs, func(a, b run) int { return int(min(max(a.start-b.start, -1), 1)) })
+	last := 0 // whose end is the latest so far
 	for i := 1; i < len(runs); i++ {
-		a, b := runs[i-1], runs[i]
+		a, b := runs[last], runs[i]
+		if b.end > a.end {
+			last = i
+		}
 		if b.start < a.end && !c.disturbed(a.start, b.start, t.owner, t.attempt(a.n).worker) {
 			c.fail(10, t, b.n, []point{t.attempt(a.n).offered, t.attempt(b.n).offered}, "two runs of it overlap and nothing was the matter: %s", t.spell(a, b))
 		}

@@ -143,7 +143,7 @@ func (c *checker) booted(n *node, e *history.Event) {
 		}
 	}
 	n.boots = append(n.boots, boot{name: e.Boot, first: c.at})
-	n.slots, n.inUse, n.kinds = e.Slots, 0, slices.Clone(e.Kinds)
+	n.slots, n.inUse, n.worst, n.kinds = e.Slots, 0, 0, slices.Clone(e.Kinds)
 	n.running, n.refuses = map[attemptKey]running{}, map[tasks.ID]point{}
 }
 
