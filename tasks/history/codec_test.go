@@ -33,7 +33,7 @@ func TestLinesAreAsEncodingJSONWouldHaveThem(t *testing.T) {
 	odd.Why, odd.Worker, odd.Key = "two\nlines \"quoted\" <&> \\", "ü\u2028", "\x00\x7f"
 	for name, e := range map[string]Event{"full": full(t), "least": {Node: "n", Name: Started}, "odd": odd} {
 		t.Run(name, func(t *testing.T) {
-			line := appendEvent(nil, &e)
+			line := Append(nil, &e)
 			var std, own Event
 			if err := json.Unmarshal(line, &std); err != nil || !reflect.DeepEqual(std, e) {
 				t.Errorf("encoding/json reads %s\nas %+v, %v\nwant %+v", line, std, err, e)
@@ -53,7 +53,7 @@ func TestLinesAreAsEncodingJSONWouldHaveThem(t *testing.T) {
 // the same, and it is written again as it was.
 func FuzzRead(f *testing.F) {
 	e := full(f)
-	line := appendEvent(nil, &e)
+	line := Append(nil, &e)
 	f.Add(line)
 	f.Add(append(bytes.Replace(line, []byte("because"), []byte(`a\u0041`), 1), line[:40]...))
 	f.Add([]byte(`{"mono":01,"wall":-1,"node":"n","boot":"","ev":"ended","tasks":[]}`))
@@ -75,7 +75,7 @@ func FuzzRead(f *testing.F) {
 				t.Errorf("%q\nwas read as %+v\nencoding/json has %+v, %v", line, own, std, err)
 			}
 			var again Event
-			if err := d.event(bytes.TrimSpace(appendEvent(nil, &own)), &again); err != nil || !reflect.DeepEqual(own, again) {
+			if err := d.event(bytes.TrimSpace(Append(nil, &own)), &again); err != nil || !reflect.DeepEqual(own, again) {
 				t.Errorf("%+v\nwas read again as %+v, %v", own, again, err)
 			}
 		}

@@ -15,7 +15,7 @@ import (
 type decoder struct {
 	seen map[string]string
 	b    []byte // what is left of the line
-	odd  bool   // the line is not as appendEvent writes them
+	odd  bool   // the line is not as Append writes them
 }
 
 // maxSeen bounds how many strings are kept, for histories that name ever new ones.

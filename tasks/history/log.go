@@ -152,7 +152,7 @@ func (l *Log) write() {
 		}
 		buf.Reset()
 		for i := range batch {
-			buf.Write(appendEvent(buf.AvailableBuffer(), &batch[i]))
+			buf.Write(Append(buf.AvailableBuffer(), &batch[i]))
 		}
 		if err := l.flush(&buf); err != nil {
 			l.err = fmt.Errorf("history: the last %d bytes were not written: %w", buf.Len(), err)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/history"
-	"github.com/scagent/scagent/test/bounds"
 )
 
 // In a run without faults no event of a task that was offered and told of can be
@@ -38,8 +37,8 @@ func TestNoEventOfATaskCanBeLeftOut(t *testing.T) {
 			t.Errorf("the history is green without %+v", e)
 		}
 	}
-	if tried < 200 {
-		t.Errorf("%d events were left out, want 200 or more", tried)
+	if tried < 60 {
+		t.Errorf("%d events were left out, want 60 or more", tried)
 	}
 }
 
@@ -47,10 +46,10 @@ func TestNoEventOfATaskCanBeLeftOut(t *testing.T) {
 func TestHistoriesThatAreCutShortAreGreen(t *testing.T) {
 	cfg := config()
 	cfg.Settle = time.Minute
-	for seed := range uint64(4) {
-		m := generate(seed)
+	for seed := range uint64(15) {
+		m := brief(seed)
 		// The last start of w3 is killed, and what it wrote last is lost.
-		for cut := len(m.events) - 1; cut > len(m.events)/2; cut -= 97 {
+		for cut := len(m.events) - 1; cut > len(m.events)/2; cut -= 29 {
 			short := *m
 			short.events = slices.DeleteFunc(slices.Clone(m.events), func(e history.Event) bool {
 				return e.Node == w3 && e.Mono > m.events[cut].Mono
@@ -126,37 +125,6 @@ func TestDamagedFilesAreNotJudged(t *testing.T) {
 	}
 }
 
-// FuzzCheck feeds the checker two histories and what tasks wrote.
-func FuzzCheck(f *testing.F) {
-	for seed := range uint64(2) {
-		histories, truth := generate(seed).sources()
-		var b [3][]byte
-		for i, s := range []Source{histories[0], histories[4], truth[0]} {
-			r, _ := s.Open()
-			b[i], _ = io.ReadAll(r)
-		}
-		f.Add(b[0][:min(len(b[0]), 20_000)], b[1][:min(len(b[1]), 10_000)], b[2][:min(len(b[2]), 4000)])
-	}
-	f.Fuzz(func(t *testing.T, a, b, truth []byte) {
-		bounds.Input(t, a, b, truth)
-		defer bounds.Check(t)()
-		cfg := config()
-		r, err := Check(cfg, []Source{source("a", a), source("b", b)}, []Source{source("t", truth)})
-		if err != nil {
-			return
-		}
-		text := r.text(t)
-		if r.OK() != bytes.Contains([]byte(text), []byte("violations=0\n")) {
-			t.Errorf("OK is %v\n%s", r.OK(), text)
-		}
-		for i := range r.Violations {
-			if v := &r.Violations[i]; v.Invariant < 1 || v.Invariant > Invariants || v.Text == "" {
-				t.Errorf("violation %+v", v)
-			}
-		}
-	})
-}
-
 // BenchmarkCheck is 10,000 tasks of 15 events.
 func BenchmarkCheck(b *testing.B) {
 	histories, truth := large(10_000)
@@ -171,7 +139,7 @@ func BenchmarkCheck(b *testing.B) {
 
 // large makes histories of so many plain tasks.
 func large(n int) (histories, truth []Source) {
-	w := newWorld(1)
+	w := newWorld(1, 0)
 	w.start(second/10, m1, m2, w1, w2, w3, harness)
 	for i := range n {
 		f := w.flow([]string{m1, m2}[i%2], second)

@@ -51,19 +51,23 @@ type world struct {
 	r     *rand.Rand
 	last  uint64
 	boots map[string]int
+	many  int                   // flows in each quiet time, at most
 	free  map[string][]int64    // of each slot of a worker, since when
 	owned map[string][]tasks.ID // what is in the journals of masters
 	ends  map[tasks.ID]tasks.State
 }
 
-// generate makes a run with faults; calm one without.
-func generate(seed uint64) *material { return newWorld(seed).make(true) }
+// generate makes a run with faults, brief one in which little else happens, and calm
+// one without faults.
+func generate(seed uint64) *material { return newWorld(seed, 5*len(flows)).make(true) }
 
-func calm(seed uint64) *material { return newWorld(seed).make(false) }
+func brief(seed uint64) *material { return newWorld(seed, len(flows)).make(true) }
 
-func newWorld(seed uint64) *world {
+func calm(seed uint64) *material { return newWorld(seed, len(flows)).make(false) }
+
+func newWorld(seed uint64, many int) *world {
 	return &world{
-		r: rand.New(rand.NewPCG(seed, 1)), boots: map[string]int{}, owned: map[string][]tasks.ID{}, ends: map[tasks.ID]tasks.State{},
+		many: many, r: rand.New(rand.NewPCG(seed, 1)), boots: map[string]int{}, owned: map[string][]tasks.ID{}, ends: map[tasks.ID]tasks.State{},
 		free: map[string][]int64{w1: make([]int64, slots), w2: make([]int64, slots), w3: make([]int64, slots)},
 	}
 }
@@ -282,7 +286,7 @@ func (f *flow) any() string { return workerIDs[f.r.IntN(len(workerIDs))] }
 
 // quiet lets flows of all kinds happen between two seconds.
 func (w *world) quiet(from, to int64) {
-	for i := range 5 * len(flows) {
+	for i := range w.many {
 		for n := range w.free {
 			for s := range w.free[n] {
 				w.free[n][s] = max(w.free[n][s], from*second)
@@ -291,7 +295,7 @@ func (w *world) quiet(from, to int64) {
 		f := w.flow([]string{m1, m2}[w.r.IntN(2)], from*second+w.r.Int64N(second))
 		if i < len(flows) && from == 1 {
 			flows[i](f) // each at least once
-		} else if soonest(w.free) < (to-6)*second {
+		} else if w.many > len(flows) && soonest(w.free) < (to-6)*second {
 			flows[w.r.IntN(len(flows))](f)
 		}
 		if f.t > to*second {

@@ -65,7 +65,11 @@ func (c *checker) judgeEnd(t *task, f *end) {
 		c.judgeDone(t, f)
 	case tasks.StateLost:
 		granted := slices.ContainsFunc(t.attempts, func(a attempt) bool { return a.granted.is() })
-		if t.atMostOnce && !granted && f.why != tasks.NeverReached.String() {
+		switch {
+		case !t.atMostOnce || granted || f.why == tasks.NeverReached.String():
+		case f.hash == "" || t.owner.blind(t.submitted, f.at):
+			c.report.Excused++
+		default:
 			c.fail(7, t, 0, []point{f.at}, "it is lost, runs at most once, and was never granted")
 		}
 	}

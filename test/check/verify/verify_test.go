@@ -2,7 +2,6 @@ package verify
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -32,11 +31,7 @@ func (m *material) sources() (histories, truth []Source) {
 				f.WriteString("{\"mono\":12\n")
 			}
 		}
-		line, err := json.Marshal(e)
-		if err != nil {
-			panic(err)
-		}
-		f.Write(append(line, '\n'))
+		f.Write(history.Append(f.AvailableBuffer(), e))
 	}
 	for _, n := range order {
 		histories = append(histories, source(n+".jsonl", files[n].Bytes()))
