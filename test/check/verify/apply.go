@@ -80,7 +80,7 @@ func (c *checker) owners(n *node, t *task, e *history.Event) {
 	case history.ResultAcked:
 		c.acked(n, t, e)
 	case history.Ended:
-		c.ended(n, t, end{c.at, e.State, e.Hash, e.Why, e.N})
+		c.ended(n, t, end{at: c.at, state: e.State, hash: e.Hash, why: e.Why, n: e.N})
 	case history.CancelledTold:
 		if !t.told.is() {
 			t.told = c.at

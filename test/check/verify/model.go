@@ -100,9 +100,10 @@ type task struct {
 type end struct {
 	at    point
 	state tasks.State
-	hash  string // empty: not known
+	hash  string
 	why   string
 	n     uint32
+	found bool // by a restart, which says nothing of the result
 }
 
 type attempt struct {

@@ -143,10 +143,10 @@ func (c *checker) ended(n *node, t *task, f end) {
 	if t.owner == nil {
 		t.owner = n
 	}
-	if old := t.end; old != nil && (old.state != f.state || old.hash != f.hash && old.hash != "" && f.hash != "") {
+	if old := t.end; old != nil && (old.state != f.state || old.hash != f.hash && !old.found && !f.found) {
 		c.fail(3, t, 0, []point{old.at, f.at}, "it ends as %s %s and had ended as %s %s", f.state, f.hash, old.state, old.hash)
 	}
-	if f.state == tasks.StateDone && f.hash != "" && !t.has(f.hash) {
+	if f.state == tasks.StateDone && !f.found && !t.has(f.hash) {
 		c.fail(6, t, f.n, c.here(), "it is done with the result %s, which its owner was not sent", f.hash)
 	}
 	if t.end == nil {
@@ -173,7 +173,7 @@ func (c *checker) recovered(n *node, t *task, e *history.Event) {
 	switch {
 	case e.State.Final():
 		t.endOnDisk = true
-		c.ended(n, t, end{at: c.at, state: e.State})
+		c.ended(n, t, end{at: c.at, state: e.State, found: true})
 	case old != nil:
 		c.fail(3, t, 0, []point{old.at, c.at}, "it had ended as %s and after a restart it has not", old.state)
 	}

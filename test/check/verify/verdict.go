@@ -56,7 +56,7 @@ func (c *checker) judgeEnd(t *task, f *end) {
 	for _, a := range t.answers {
 		if a.state != f.state {
 			c.fail(3, t, 0, []point{f.at, a.at}, "a client was told that it is %s and it ended as %s", a.state, f.state)
-		} else if a.hash != f.hash && f.hash != "" {
+		} else if a.hash != f.hash && !f.found {
 			c.fail(17, t, 0, []point{f.at, a.at}, "a client was given the result %s and it ended with %s", a.hash, f.hash)
 		}
 	}
@@ -67,7 +67,7 @@ func (c *checker) judgeEnd(t *task, f *end) {
 		granted := slices.ContainsFunc(t.attempts, func(a attempt) bool { return a.granted.is() })
 		switch {
 		case !t.atMostOnce || granted || f.why == tasks.NeverReached.String():
-		case f.hash == "" || t.owner.blind(t.submitted, f.at):
+		case f.found || t.owner.blind(t.submitted, f.at):
 			c.report.Excused++
 		default:
 			c.fail(7, t, 0, []point{f.at}, "it is lost, runs at most once, and was never granted")
@@ -82,7 +82,7 @@ func (c *checker) judgeDone(t *task, f *end) {
 	for i := range t.attempts {
 		a := &t.attempts[i]
 		for _, o := range a.finished {
-			if o.hash == f.hash || f.hash == "" {
+			if o.hash == f.hash || f.found {
 				return
 			}
 			at = append(at, o.at)
