@@ -20,8 +20,7 @@
 // # What is lost
 //
 // Add hands the event to a goroutine that writes at once what there is; so an agent that
-// is killed may lose its last events, some microseconds' worth, and leave its last line
-// torn. What is there is always the beginning of what happened: checkers go by that, and
+// is killed may lose its last events, and leave its last line torn. What is there is always the beginning of what happened: checkers go by that, and
 // tell a start that was cut short by Stopped, which the last line of all others is. If
 // the disk is slow or full, MaxPending events wait for it, and then all who Add do.
 //

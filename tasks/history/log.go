@@ -115,8 +115,9 @@ func (l *Log) addLocked(e *Event) {
 	}
 }
 
-// Close writes Stopped and all that waits, and closes the file. The error says what
-// was not written. It may be called twice.
+// Close writes Stopped and all that waits, and closes the file; it waits for the disk,
+// but not for one that fails. The error says what was not written. It may be called
+// twice.
 func (l *Log) Close() error {
 	if l == nil {
 		return nil

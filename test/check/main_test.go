@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"log"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +15,7 @@ import (
 // write makes a history of one task, which has ended or not.
 func write(t *testing.T, path string, ended bool) {
 	t.Helper()
-	l, err := history.Open(path, nil, history.Event{Node: "maaaaaaa", Boot: "b1"})
+	l, err := history.Open(path, log.New(io.Discard, "", 0), history.Event{Node: "maaaaaaa", Boot: "b1"})
 	if err != nil {
 		t.Fatal(err)
 	}

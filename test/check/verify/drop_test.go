@@ -77,6 +77,36 @@ func TestHistoriesThatAreCutShortAreGreen(t *testing.T) {
 	}
 }
 
+// An agent is mostly master and worker in one, with one history.
+func TestOneNodeMayBeMasterAndWorker(t *testing.T) {
+	for seed := range uint64(5) {
+		m := calm(seed)
+		m.get(history.Booted, by(m1)).Slots = slots
+		m.events = slices.DeleteFunc(m.events, func(e history.Event) bool {
+			return e.Node == w1 && slices.Contains([]history.Name{history.Booted, history.Stopping, history.Stopped}, e.Name)
+		})
+		for i := range m.events {
+			e := &m.events[i]
+			for _, id := range []*string{&e.Node, &e.Worker, &e.Peer} {
+				if *id == w1 {
+					*id = m1
+				}
+			}
+			e.Workers = slices.Clone(e.Workers)
+			if j := slices.Index(e.Workers, w1); j >= 0 {
+				e.Workers[j] = m1
+			}
+		}
+		if r := check(t, m); !r.OK() || r.Nodes != 5 {
+			t.Fatalf("seed %d:\n%s", seed, r.text(t))
+		}
+		m.drop(history.Granted, m.once())
+		if r := check(t, m); r.Broken[7] == 0 {
+			t.Errorf("seed %d: a grant that is missing is not missed", seed)
+		}
+	}
+}
+
 // Hosts have clocks of their own: what only their order would show is not claimed.
 func TestEventsOfTwoHostsAreNotOrdered(t *testing.T) {
 	m := calm(1)

@@ -22,13 +22,11 @@ type material struct {
 }
 
 type truthLine struct {
-	task  tasks.ID
-	n     uint32
-	pid   int
-	what  string
-	at    int64
-	drop  bool
-	extra string
+	task tasks.ID
+	n    uint32
+	pid  int
+	what string
+	at   int64
 }
 
 const (

@@ -236,6 +236,14 @@ var mutations = []struct {
 		e.Mono, e.Wall = e.Mono+40*second, e.Wall+40*second
 		m.sort()
 	}, []int{11}, true},
+	{"run on after it was told to stop, as all stood still", func(m *material) {
+		l := m.word(m.stopped(), "end")
+		l.at += 40 * second
+		swept := m.get(history.Swept).Mono
+		for name, at := range map[history.Name]int64{history.Fault: l.at - epoch - 40*second, history.FaultOver: l.at - epoch - 10*second} {
+			m.add(at-swept, history.Swept, func(e *history.Event) { e.Name, e.What, e.Peer = name, history.Pause, "" })
+		}
+	}, nil, true},
 	{"start after it was told to stop", func(m *material) {
 		m.swap(m.get(history.Started, m.stopped()), m.get(history.Revoked, m.stopped()))
 	}, []int{11}, true},
@@ -297,6 +305,11 @@ var mutations = []struct {
 
 	{"report a node that was well", func(m *material) { m.get(history.MemberDown, by(m2)).What = history.MemberFailed }, []int{19}, false},
 	{"report one that was killed without a word", func(m *material) { m.drop(history.Fault, what(history.Kill)) }, nil, false},
+
+	{"report one that loses packets", func(m *material) {
+		m.add(-60*second, history.Swept, func(e *history.Event) { e.Name, e.What, e.Peer = history.Fault, history.Loss, "" })
+		m.get(history.MemberDown, by(m2)).What = history.MemberFailed
+	}, nil, true},
 
 	{"drop an event of a feed", func(m *material) { m.drop(history.Deliver, func(e *history.Event) bool { return e.Seq == 9 }) }, []int{20}, false},
 	{"deliver an event twice", func(m *material) { m.add(1, history.Deliver, nil, func(e *history.Event) bool { return e.Seq == 9 }) }, []int{20}, false},

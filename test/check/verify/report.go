@@ -45,6 +45,7 @@ type Report struct {
 	Restarts, Cut        int // starts but for the first; starts that ended without a word
 	Torn                 int // lines that were skipped as their writer was killed
 	Faults               int // that a harness has said it injected
+	OpenFaults           int // of them, those that were not said to be over: they excuse much
 
 	Tasks, Unasked                int // ids given out; others that were heard of
 	Done, Failed, Cancelled, Lost int // tasks by their final state
@@ -104,7 +105,7 @@ func (r *Report) Print(w io.Writer) error {
 			fmt.Fprintf(w, "I%d: %d more\n", i, n-maxReported)
 		}
 	}
-	fmt.Fprintf(w, "events=%d nodes=%d hosts=%d restarts=%d cut=%d torn=%d faults=%d\n", r.Events, r.Nodes, r.Hosts, r.Restarts, r.Cut, r.Torn, r.Faults)
+	fmt.Fprintf(w, "events=%d nodes=%d hosts=%d restarts=%d cut=%d torn=%d faults=%d open_faults=%d\n", r.Events, r.Nodes, r.Hosts, r.Restarts, r.Cut, r.Torn, r.Faults, r.OpenFaults)
 	fmt.Fprintf(w, "tasks=%d done=%d failed=%d cancelled=%d lost=%d gone=%d early=%d unasked=%d\n", r.Tasks, r.Done, r.Failed, r.Cancelled, r.Lost, r.Gone, r.Early, r.Unasked)
 	fmt.Fprintf(w, "attempts=%d starts=%d runs=%d duplicates=%d duplicate_rate=%.5f leases_lost=%d excused=%d\n", r.Attempts, r.Starts, r.Runs, r.Duplicates, r.DuplicateRate(), r.LeasesLost, r.Excused)
 	fmt.Fprintf(w, "members_failed=%d falsely_failed_under_loss=%d searches_for_leftovers=%d\n", r.MembersFailed, r.FalselyFailed, r.Sought)

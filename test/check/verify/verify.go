@@ -175,6 +175,11 @@ func (c *checker) judge(truth bool) {
 	c.judgeDuplicates()
 	c.judgeFanOut()
 	c.judgePool()
+	for i := range c.windows {
+		if c.windows[i].up == math.MaxInt64 {
+			c.report.OpenFaults++
+		}
+	}
 	c.report.Nodes, c.report.Hosts, c.report.Sought = len(c.nodes), len(c.hosts), c.swept
 }
 
