@@ -55,11 +55,11 @@
 //	started          worker/run.go readyLocked; spec is HashBytes of the offer's, taken in Offer
 //	finished         worker/run.go run, where the phase becomes finished, of the outcome that encode kept
 //	result_sent      worker/attempt.go tellLocked, before SendResult
-//	revoked          worker/attempt.go stopLocked, with the first reason, and dropLocked for what runs
+//	revoked          worker/attempt.go stopLocked, with the first reason; its callers all come by it
 //	killed           where what an earlier start left running was ended
-//	booted, stopped  Open and Close: agent/start.go first of all, and last of all in its Close
-//	stopping         agent/agent.go, where draining or closing begins
-//	member_up/down   agent/members.go, where events of the pool arrive; by id, not name
+//	booted, stopped  Open and Close: agent/start.go open, after openHome; agent/agent.go Close, last of all
+//	stopping         agent/agent.go Drain and Close, first
+//	member_up/down   agent/members.go onEvent; by id, not name
 //	deliver          who reads a feed, as a harness does, for each event that it got
 //	fault, fault_over, leftover, swept   a harness
 //
