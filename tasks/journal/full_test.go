@@ -97,7 +97,7 @@ func TestMinFreeIsLeftToWrites(t *testing.T) {
 		m.setFree(10_500)
 		mustTry(t, j, put(1, 1, "fits"))
 		large := strings.Repeat("large", 200) // in a file of its own
-		if err := try(j, put(1, 2, large)); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "10500 bytes are free") {
+		if err := try(j, put(1, 2, large)); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "bytes are free where /j is above the 10000 that stay free") {
 			t.Errorf("Try of what would leave less than MinFree = %v, want ErrFull and what is free", err)
 		}
 		if err := j.Err(); !errors.Is(err, ErrFull) {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -68,7 +69,12 @@ type writer struct {
 	*Journal
 	next uint64 // sequence number of the next record
 	todo []call // taken from the queue, in order
-	buf  []byte // of the group
+
+	// Of the group that is written, kept for the next.
+	calls   []call
+	entries []entry
+	buf     []byte
+
 	base uint32 // what headers give as the oldest segment that counts; 0: it is the oldest of index
 
 	failed error     // ErrFailed: for good
@@ -213,7 +219,7 @@ func (w *writer) fail(err error) {
 // since little room may be enough for that.
 func (w *writer) look() {
 	w.full = nil
-	w.roomFor(0)
+	w.room()
 	if len(w.todo) > 0 {
 		w.commit(1)
 	}
@@ -225,20 +231,32 @@ func (w *writer) look() {
 	}
 }
 
-// roomFor looks whether n bytes more would leave MinFree, at most once in
-// lookAgain while there is too little.
-func (w *writer) roomFor(n int64) {
-	if w.cfg.MinFree == 0 || w.low != nil && time.Now().Before(w.again) {
-		return
+// room looks how many bytes Try may write. While there is too little it looks at
+// most once in lookAgain.
+func (w *writer) room() int64 {
+	if w.cfg.MinFree == 0 {
+		return math.MaxInt64
+	}
+	if w.low != nil && time.Now().Before(w.again) {
+		return 0
 	}
 	free, err := w.cfg.FS.Free(w.cfg.Dir)
-	was := w.low
-	w.low = nil
-	if err == nil && free-n < w.cfg.MinFree {
-		w.low = fmt.Errorf("%w: %d bytes are free where %s is, of which %d stay free; make room there", ErrFull, free, w.cfg.Dir, w.cfg.MinFree)
-		w.again = time.Now().Add(lookAgain)
+	if err != nil {
+		return math.MaxInt64 // writing will tell
 	}
-	if (was == nil) != (w.low == nil) {
+	if free < w.cfg.MinFree {
+		w.setLow(fmt.Errorf("%w: %d bytes are free where %s is, of which %d stay free; make room there", ErrFull, free, w.cfg.Dir, w.cfg.MinFree))
+		return 0
+	}
+	w.setLow(nil)
+	return free - w.cfg.MinFree
+}
+
+func (w *writer) setLow(err error) {
+	changed := (err == nil) != (w.low == nil)
+	w.low = err
+	w.again = time.Now().Add(lookAgain)
+	if changed {
 		w.tell()
 	}
 }
@@ -268,8 +286,9 @@ func (w *writer) size(c *call) (logBytes, fileBytes int64, err error) {
 // long as they take at most limit bytes.
 func (w *writer) commit(limit int64) {
 	limit = min(limit, w.cfg.SegmentBytes/4)
-	var calls []call
+	calls := w.calls[:0]
 	var size, files int64
+	room := int64(-1) // not yet looked
 	for len(w.todo) > 0 {
 		c := &w.todo[0]
 		n, f, err := w.size(c)
@@ -277,7 +296,13 @@ func (w *writer) commit(limit int64) {
 			break
 		}
 		if err == nil && !c.must {
-			if w.roomFor(size + n + files + f); w.low != nil {
+			if room < 0 {
+				room = w.room()
+			}
+			if size+n+files+f > room {
+				if w.low == nil {
+					w.setLow(fmt.Errorf("%w: %d bytes are free where %s is above the %d that stay free; make room there", ErrFull, room, w.cfg.Dir, w.cfg.MinFree))
+				}
 				err = w.low
 			}
 		}
@@ -303,11 +328,13 @@ func (w *writer) commit(limit int64) {
 	for _, c := range calls {
 		c.done(nil)
 	}
+	clear(calls)
+	w.calls = calls
 }
 
 // store writes calls and takes them into the index.
 func (w *writer) store(calls []call) error {
-	var es []entry
+	es := w.entries[:0]
 	var made []sum
 	undo := func() {
 		for _, h := range made {
@@ -333,6 +360,8 @@ func (w *writer) store(calls []call) error {
 			es = append(es, e)
 		}
 	}
+	w.entries = es
+	defer func() { clear(es) }() // they refer to the values
 	if len(es) == 0 {
 		return nil
 	}
