@@ -25,6 +25,7 @@ var rules = []struct {
 	{in: "tasks", no: []string{module + "membership", module + "agent", module + "command", "github.com/hashicorp/memberlist"}, because: "tasks know a node by its id and a function that dials it"},
 	{in: "tasks/query", no: []string{module}, because: "queries know nothing of the rest"},
 	{in: "tasks/wire", no: []string{module + "tasks/master", module + "tasks/worker", module + "tasks/runner"}, because: "wire knows nothing of scheduling"},
+	{in: "tasks/journal", no: []string{module + "tasks/"}, because: "a journal knows nothing of tasks but their IDs"},
 	{in: "tasks/master", no: []string{module + "tasks/runner", module + "tasks/worker"}, because: "a master does not know how a task is run"},
 	{in: "tasks/worker", no: []string{module + "tasks/master"}, because: "a worker does not know where a task came from"},
 	{in: "tasks/runner", no: []string{module + "tasks/master", module + "tasks/worker", module + "tasks/wire", "net/http"}, because: "runners know nothing of the network"},

@@ -145,6 +145,9 @@ func failAt(t *testing.T, calls [][]Record, n, times int, fault error) (reached 
 			want.apply(put(3, 1000, "again"))
 		}
 		wantContents(t, j, want)
+		if names, _ := m.ReadDir(memDir + "/" + valuesDir); fault != syscall.EIO && len(names) != j.Stats().Files {
+			t.Errorf("%s: %d value files, want %d", at, len(names), j.Stats().Files)
+		}
 		if err := j.Close(); (err != nil) != (failed != nil) {
 			t.Errorf("%s: Close = %v after Err = %v", at, err, failed)
 		}

@@ -369,11 +369,6 @@ func (w *writer) store(calls []call) error {
 		undo()
 		return err
 	}
-	for _, h := range made { // changed again in the same group
-		if w.index.refs[h] == 0 {
-			w.removeValue(h)
-		}
-	}
 	return nil
 }
 
