@@ -35,7 +35,7 @@ func (u *person) command(args ...string) *exec.Cmd {
 	if u.groups != "" {
 		groups = "--groups=" + u.groups
 	}
-	cmd := u.host.command(append([]string{"setpriv", "--reuid=65534", "--regid=" + u.gid, groups}, args...)...)
+	cmd := u.host.Command(append([]string{"setpriv", "--reuid=65534", "--regid=" + u.gid, groups}, args...)...)
 	cmd.Env = append(cmd.Env, u.env...)
 	return cmd
 }
@@ -96,7 +96,7 @@ func TestWithoutAGroupTheSocketIsForRoot(t *testing.T) {
 // curl asks the API and returns status and body.
 func (h *host) curl(args ...string) (status, body string) {
 	h.lab.t.Helper()
-	out := start(h.lab.t, h.command(append([]string{"curl", "-sS", "-m", "10", "-w", "\n%{http_code}"}, args...)...)).await().ok(h.lab.t)
+	out := start(h.lab.t, h.Command(append([]string{"curl", "-sS", "-m", "10", "-w", "\n%{http_code}"}, args...)...)).await().ok(h.lab.t)
 	i := strings.LastIndexByte(out, '\n')
 	return out[i+1:], out[:i]
 }
@@ -157,8 +157,8 @@ func TestAPIOverTCP(t *testing.T) {
 	l.run(t, "commands of the agent's user", func(t *testing.T) {
 		h.scagent("submit", "-addr", url, "--", "echo", "hello").want(t, 0, "hello\n")
 		h.scagent("submit", "-addr", strings.Replace(url, "127.0.0.1", "localhost", 1), "--", "echo", "hello").want(t, 0, "hello\n")
-		h.env = append(h.env, "SCAGENT_ADDR="+url)
-		defer func() { h.env = h.env[:len(h.env)-1] }()
+		h.Env = append(h.Env, "SCAGENT_ADDR="+url)
+		defer func() { h.Env = h.Env[:len(h.Env)-1] }()
 		h.scagent("submit", "-stdin", "--", "cat").ok(t)
 	})
 	l.run(t, "commands of another user", func(t *testing.T) {
@@ -229,7 +229,7 @@ func TestAgentsOfAnyUmask(t *testing.T) {
 			for _, as := range []struct {
 				name, dir, mode string
 				command         func(args ...string) *exec.Cmd
-			}{{"root", "/run/scagent", "755", h.command}, {"nobody", "/run/n/scagent", "700", u.command}} {
+			}{{"root", "/run/scagent", "755", h.Command}, {"nobody", "/run/n/scagent", "700", u.command}} {
 				for range 2 {
 					p := start(t, as.command("sh", "-c", "umask "+umask+"; exec /run/program agent -no-multicast -http 127.0.0.1:0"))
 					p.err.await(t, " is up at ", "API at unix://"+as.dir+"/1.sock")

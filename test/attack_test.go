@@ -147,7 +147,7 @@ func (h *host) attack(o orders) *process {
 	if err != nil {
 		h.lab.t.Fatal(err)
 	}
-	cmd := h.command(self)
+	cmd := h.Command(self)
 	cmd.Env = append(cmd.Env, ordersVariable+"="+string(text))
 	return start(h.lab.t, cmd)
 }

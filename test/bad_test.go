@@ -71,7 +71,7 @@ func TestWhatMakesNoSenseIsOneClearLine(t *testing.T) {
 	}
 	l.run(t, "the API", func(t *testing.T) {
 		for _, body := range []string{`{"task":{"kind":"command","argv":["touch","` + l.dir + `/ran\u0000"]}}`, `{`, `null`, `{"task":{"kind":"command"}}`} {
-			cmd := master.host.command("curl", "-sS", "-w", " %{http_code}", "-H", "Content-Type: application/json", "--data-binary", "@-",
+			cmd := master.host.Command("curl", "-sS", "-w", " %{http_code}", "-H", "Content-Type: application/json", "--data-binary", "@-",
 				"--unix-socket", master.socket, "http://agent/v1/tasks")
 			cmd.Stdin = strings.NewReader(body)
 			if out := start(t, cmd).await().ok(t); !strings.HasPrefix(out, `{"error":{"code":"`) || !strings.Contains(out, " 400") {

@@ -19,7 +19,7 @@ func TestAClientOfTheOriginalsDiscoverySeesAgents(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := hosts[0].agent("-name", "n1")
-	cmd := hosts[1].command("node", script, "udp", "10.77.0.2", "44201", "3000", `{"id":"svc9","name":"worker","data":{"port":77},"available":true}`)
+	cmd := hosts[1].Command("node", script, "udp", "10.77.0.2", "44201", "3000", `{"id":"svc9","name":"worker","data":{"port":77},"available":true}`)
 	in, err := cmd.StdinPipe() // it ends with its standard input
 	if err != nil {
 		t.Fatal(err)

@@ -43,13 +43,13 @@ func TestFilesGoAlongAndComeBackByteForByte(t *testing.T) {
 	})
 	l.run(t, "stdin", func(t *testing.T) {
 		for _, in := range []string{"", small, large} {
-			cmd := master.host.command(binary(t), "submit", "-addr", "unix://"+master.socket, "-stdin", "--", "cat")
+			cmd := master.host.Command(binary(t), "submit", "-addr", "unix://"+master.socket, "-stdin", "--", "cat")
 			cmd.Stdin = strings.NewReader(in)
 			start(t, cmd).await().want(t, 0, in)
 		}
 	})
 	l.run(t, "stdin is empty unless sent", func(t *testing.T) {
-		cmd := master.host.command(binary(t), "submit", "-addr", "unix://"+master.socket, "--", "wc", "-c")
+		cmd := master.host.Command(binary(t), "submit", "-addr", "unix://"+master.socket, "--", "wc", "-c")
 		cmd.Stdin = strings.NewReader("not for you")
 		start(t, cmd).await().want(t, 0, "0\n")
 	})
@@ -79,7 +79,7 @@ func wantFiles(t *testing.T, dir string, want map[string]string) {
 func TestATaskHasACleanEnvironmentAndAFreshDirectory(t *testing.T) {
 	t.Parallel()
 	h := newLab(t).host()
-	h.env = []string{"SCAGENT_TEST_CANARY=1", "CANARY=1", "TZ=UTC", "AWS_SECRET_ACCESS_KEY=1"}
+	h.Env = []string{"SCAGENT_TEST_CANARY=1", "CANARY=1", "TZ=UTC", "AWS_SECRET_ACCESS_KEY=1"}
 	a := h.agent("-name", "w")
 	out := a.call("submit", "-env", "MINE=a=b", "-env", "EMPTY=", "--", "env").ok(t)
 	env := map[string]string{}

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/scagent/scagent/test/hosts"
 )
 
 // patience is how long tests wait for what has no promised time. Only a failing
@@ -28,9 +30,12 @@ func TestMain(m *testing.M) {
 	if program.dir != "" {
 		os.RemoveAll(program.dir)
 	}
-	processes.remove()
+	processes.Remove()
 	os.Exit(status)
 }
+
+// processes is the cgroup of all processes that tests start.
+var processes = hosts.Cgroup{Name: "scagent-test"}
 
 // program is the program under test, built when the first test asks for it.
 var program struct {
@@ -188,7 +193,7 @@ func start(t testing.TB, cmd *exec.Cmd) *process {
 	}
 	cmd.WaitDelay = 5 * time.Second          // for those to whom it left its output
 	cmd.SysProcAttr = &syscall.SysProcAttr{} // not Pdeathsig: it strikes when the thread that forked ends
-	processes.use(cmd.SysProcAttr)
+	processes.Use(cmd.SysProcAttr)
 	p.started = time.Now()
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %v: %v", cmd.Args, err)

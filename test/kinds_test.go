@@ -62,7 +62,7 @@ func TestAFileGoesWhereItsInterpreterIs(t *testing.T) {
 	h.lab.file("x.py", "of x.py")
 	h.lab.file("y", "#!/usr/bin/env python3\n")
 	worker := func(name, path string) *agent {
-		cmd := h.command(binary(t), "agent", "-name", name, "-role", "worker")
+		cmd := h.Command(binary(t), "agent", "-name", name, "-role", "worker")
 		cmd.Env = append(os.Environ(), "PATH="+path)
 		a := &agent{process: start(t, cmd), host: h}
 		return a.up()

@@ -42,7 +42,7 @@ commit() { printf '#!/bin/sh\necho slc %s: $1\n' $1 > bin/slc; chmod +x bin/slc;
 commit 1.1; commit 1.2
 `)
 	sh := func(script string) *result {
-		cmd := master.host.command("sh", "-c", "cd "+l.dir+" && "+script)
+		cmd := master.host.Command("sh", "-c", "cd "+l.dir+" && "+script)
 		cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary(t))+":"+os.Getenv("PATH"),
 			"SCAGENT_ADDR=unix://"+master.socket, "GIT_BASE=file://"+l.dir+"/git")
 		return start(t, cmd).await()

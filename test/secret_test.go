@@ -47,7 +47,7 @@ func TestTheSecretIsMadeShownAndReplaced(t *testing.T) {
 	l := newLab(t)
 	h := l.host()
 	path := filepath.Join(l.dir, "etc", "secret") // whose directory is made
-	h.env = []string{"SCAGENT_SECRET_FILE=" + path}
+	h.Env = []string{"SCAGENT_SECRET_FILE=" + path}
 	show := func() string { return h.scagent("secret", "show").ok(t) }
 
 	h.scagent("secret", "show").complains(t, 1, path)
@@ -139,8 +139,8 @@ func TestASecretFileThatIsNoneIsOneClearLine(t *testing.T) {
 			h.scagent("submit", "-secret-file", c.path, "true").complains(t, 125, words...)
 			h.scagent("secret", "token", "-secret-file", c.path).complains(t, 1, words...)
 			within(t, "three commands", time.Since(begin), 5*time.Second)
-			h.env = []string{"SCAGENT_SECRET_FILE=" + c.path}
-			defer func() { h.env = nil }()
+			h.Env = []string{"SCAGENT_SECRET_FILE=" + c.path}
+			defer func() { h.Env = nil }()
 			h.scagent("agent").complains(t, 1, words...)
 		})
 	}
@@ -218,7 +218,7 @@ func TestHostsWithTheSecretMeetAcrossNetworks(t *testing.T) {
 	}
 
 	l.run(t, "curl", func(t *testing.T) {
-		four.env = []string{"SCAGENT_SECRET_FILE=" + secret, "PATH=" + filepath.Dir(binary(t)) + ":" + os.Getenv("PATH")}
+		four.Env = []string{"SCAGENT_SECRET_FILE=" + secret, "PATH=" + filepath.Dir(binary(t)) + ":" + os.Getenv("PATH")}
 		const ask = `curl -sS --cacert ca.pem -H "$(scagent secret header GET $url)" $url`
 		sh := func(line string) *result { return four.sh("cd " + l.dir + " && " + line) }
 		sh("scagent secret ca > ca.pem").ok(t)

@@ -183,7 +183,7 @@ func TestMuchOutputArrivesWholeInBoundedMemory(t *testing.T) {
 	}
 
 	got := &digest{Hash: sha256.New()}
-	cmd := master.host.command(binary(t), "submit", "-addr", "unix://"+master.socket, "--", "cat", f.Name())
+	cmd := master.host.Command(binary(t), "submit", "-addr", "unix://"+master.socket, "--", "cat", f.Name())
 	cmd.Stdout = got
 	// Asked while it runs: what wait tells includes this process's, from before exec.
 	var submitter int64

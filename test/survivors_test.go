@@ -57,7 +57,7 @@ func begin(t testing.TB, a *agent) *survivors {
 		t.Fatal(err)
 	}
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", a.host.path(a.socket))
+		return new(net.Dialer).DialContext(ctx, "unix", a.host.Path(a.socket))
 	}}}
 	defer client.CloseIdleConnections()
 	for range manyTasks {
@@ -77,9 +77,6 @@ func begin(t testing.TB, a *agent) *survivors {
 	})
 	return s
 }
-
-// path returns the path at which this process sees what the host has at path.
-func (h *host) path(path string) string { return fmt.Sprintf("/proc/%d/root%s", h.mounts, path) }
 
 // pids returns the processes of the tasks.
 func (s *survivors) pids() []int {
@@ -114,7 +111,7 @@ func (s *survivors) supervisors() (pids []int) {
 // work returns the names below the agent's directory of work directories.
 func (s *survivors) work(t testing.TB) (names []string) {
 	t.Helper()
-	dir := s.agent.host.path("/var/lib/scagent/1/work")
+	dir := s.agent.host.Path("/var/lib/scagent/1/work")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +140,7 @@ func (s *survivors) gone(t testing.TB, what string, n int) {
 func eachNet(t *testing.T, f func(t *testing.T, h *host)) {
 	t.Run("cgroups", func(t *testing.T) {
 		h := newLab(t).host()
-		if h.start("version"); processes.dir == nil {
+		if !processes.Usable() {
 			lack(t, "cgroups of version 2 that may be made")
 		}
 		f(t, h)

@@ -103,7 +103,7 @@ func TestATrackerAnswersPlainHTTP(t *testing.T) {
 	})
 	l.run(t, "what is no announcement is refused", func(t *testing.T) {
 		for _, body := range []string{"{", "[]", `{"addr":"10.77.0.4","port":0,"role":"worker"}`, `{"addr":"10.77.0.4","port":9000,"role":"king"}`, strings.Repeat(" ", 200<<10)} {
-			cmd := plain.command("curl", "-sS", "-w", " %{http_code}", "--data-binary", "@-", url)
+			cmd := plain.Command("curl", "-sS", "-w", " %{http_code}", "--data-binary", "@-", url)
 			cmd.Stdin = strings.NewReader(body)
 			out := start(t, cmd).await().ok(t)
 			if !strings.Contains(out, `"error":{"code":"`) || !strings.Contains(out, " 4") {

@@ -94,9 +94,9 @@ func TestOnlyRootRunsTasksAsOthers(t *testing.T) {
 	if err := os.Chown(run, uid, uid); err != nil {
 		t.Fatal(err)
 	}
-	h.env = []string{"XDG_RUNTIME_DIR=" + run}
+	h.Env = []string{"XDG_RUNTIME_DIR=" + run}
 	as := func(args ...string) *process {
-		return start(t, h.command(append([]string{"setpriv", "--reuid", u.Uid, "--regid", u.Gid, "--clear-groups", binary(t), "agent", "-state-dir", run + "/state"}, args...)...))
+		return start(t, h.Command(append([]string{"setpriv", "--reuid", u.Uid, "--regid", u.Gid, "--clear-groups", binary(t), "agent", "-state-dir", run + "/state"}, args...)...))
 	}
 	as("-run-as", "nobody").await().complains(t, 1, "-run-as nobody", "only an agent of root")
 	as("-run-as", "no such user").await().complains(t, 1, "-run-as", "no such user")
