@@ -126,7 +126,7 @@ func (l *Lab) Connect(prefix string, hosts ...*Host) (*Host, error) {
 	var b strings.Builder
 	b.WriteString("ip link add bridge type bridge mcast_snooping 0 && ip link set bridge up")
 	for i, h := range hosts {
-		fmt.Fprintf(&b, " && ip link add port%d type veth peer name eth%d netns %d && ip link set port%d master bridge up", i, h.nics, h.net, i)
+		fmt.Fprintf(&b, " && ip link add port%d type veth peer name %s netns %d && ip link set port%d master bridge up", i, h.NextNIC(), h.net, i)
 	}
 	if err := bridge.Run(b.String()); err != nil {
 		return nil, err
@@ -136,12 +136,15 @@ func (l *Lab) Connect(prefix string, hosts ...*Host) (*Host, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := h.Attach(fmt.Sprintf("eth%d", h.nics), addr); err != nil {
+		if err := h.Attach(h.NextNIC(), addr); err != nil {
 			return nil, err
 		}
 	}
 	return bridge, nil
 }
+
+// NextNIC returns the name of the interface that the host is to get next.
+func (h *Host) NextNIC() string { return fmt.Sprintf("eth%d", h.nics) }
 
 // Attach brings up an interface of the host with an address on a network of 24
 // bits. Multicast goes to the first one.
