@@ -77,6 +77,14 @@ func (s *Switch) Set(from, to string, p Policy) {
 	l.policy.Store(&p)
 }
 
+// Policy returns what Set has set.
+func (s *Switch) Policy(from, to string) Policy {
+	if p := s.line(from, to).policy.Load(); p != nil {
+		return *p
+	}
+	return Policy{}
+}
+
 // Stats returns what happened to packets from one port to another.
 func (s *Switch) Stats(from, to string) Stats { return s.line(from, to).counted() }
 
