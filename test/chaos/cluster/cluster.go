@@ -285,3 +285,17 @@ func (c *Cluster) record(f nemesis.Fault) error {
 func (n *Node) Client() (*client.Client, error) {
 	return client.New("unix://" + n.host.Path("/run/scagent/1.sock"))
 }
+
+// SaveDisks copies what is on disks that go with the cluster to where the state of
+// agents with ordinary disks is, for who looks at it later.
+func (c *Cluster) SaveDisks() error {
+	if c.cfg.DiskBytes == 0 {
+		return nil
+	}
+	for _, n := range c.nodes {
+		if out, err := exec.Command("cp", "-a", n.host.Path(n.state)+"/.", n.state).CombinedOutput(); err != nil {
+			return fmt.Errorf("save the disk of %s: %w\n%s", n.Name, err, out)
+		}
+	}
+	return nil
+}
