@@ -187,8 +187,10 @@ func (l *ledger) report(strays int) *report {
 	return rep
 }
 
-// problems says what must not be. atMostOnce tasks may be lost, but not run twice.
-func (r *report) problems(atMostOnce bool, ambiguous int) (list []string) {
+// problems says what must not be. atMostOnce tasks may be lost, but not run twice. So
+// many submissions were ambiguous, and so many tasks are to be known at the end, if
+// there were as many.
+func (r *report) problems(atMostOnce bool, ambiguous, kept int) (list []string) {
 	add := func(n int, what string) {
 		if n > 0 {
 			list = append(list, fmt.Sprintf("%d %s", n, what))
@@ -202,6 +204,7 @@ func (r *report) problems(atMostOnce bool, ambiguous int) (list []string) {
 	add(r.Failed, "tasks failed, though they cannot")
 	add(r.Cancelled, "tasks were cancelled, though nobody did")
 	add(r.Strays-ambiguous, "tasks ran that nobody can have submitted")
+	add(min(kept, r.Acknowledged)-r.Kept, "tasks can not be asked for any more")
 	if atMostOnce {
 		add(r.Duplicates, "starts too many of tasks that are to start once at most")
 	} else {

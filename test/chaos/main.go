@@ -26,6 +26,7 @@ func main() {
 	flag.IntVar(&o.masters, "masters", 1, "`N` agents take them")
 	flag.IntVar(&o.slots, "slots", 2, "a worker runs `N` at once")
 	flag.IntVar(&o.attempts, "attempts", 100, "a task is tried `N` times; 1: at most once")
+	flag.IntVar(&o.kept, "kept", 10_000, "`N` tasks must still be known at the end, or all if there were less")
 	flag.DurationVar(&o.work, "work", 5*time.Millisecond, "a task takes at most `D`")
 	flag.DurationVar(&o.spread, "for", 0, "spread the submissions over `D` (default: as fast as possible)")
 	flag.IntVar(&o.clients, "clients", 16, "`N` clients submit to each master")
@@ -65,7 +66,7 @@ func (o *options) check() error {
 		n, min, max int
 	}{
 		{"tasks", o.tasks, 1, 10_000_000}, {"workers", o.workers, 1, 200}, {"masters", o.masters, 1, 40}, {"slots", o.slots, 1, 1000},
-		{"attempts", o.attempts, 1, 1000}, {"clients", o.clients, 1, 1000}, {"window", o.window, 1, 8000},
+		{"attempts", o.attempts, 1, 1000}, {"clients", o.clients, 1, 1000}, {"window", o.window, 1, 8000}, {"kept", o.kept, 0, 10_000_000},
 	} {
 		if c.n < c.min || c.n > c.max {
 			return fmt.Errorf("-%s is %d; want %d to %d", c.flag, c.n, c.min, c.max)

@@ -25,7 +25,7 @@ import (
 // options are what a run is.
 type options struct {
 	tasks, workers, masters, slots int
-	attempts                       int
+	attempts, kept                 int
 	work                           time.Duration // a task takes at most so long
 	clients                        int           // that submit to each master
 	window                         int           // tasks that are not final
@@ -45,9 +45,7 @@ type options struct {
 
 const (
 	assembleTimeout = 30 * time.Second
-	// settleTimeout is how long tasks may take to end after all faults have.
-	settleTimeout = 2 * time.Minute
-	progressEvery = 5 * time.Second
+	progressEvery   = 5 * time.Second
 )
 
 // result is what a run found.
@@ -239,6 +237,10 @@ func (r *runner) stress(ctx context.Context) error {
 		}
 	})
 	err = r.load.submit(submitting, r.clients)
+	if err == nil {
+		// The last tasks may need somebody who is down for long.
+		r.load.await(submitting, r.load.acked.Load()*99/100)
+	}
 	stop()
 	wg.Wait()
 	if err == nil {
@@ -247,27 +249,18 @@ func (r *runner) stress(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.log.Printf("all are acknowledged; everything is healed")
+	r.log.Printf("%d are acknowledged, %d final; everything is healed", r.load.acked.Load(), r.load.final.Load())
 	return r.cluster.Heal()
 }
 
-// settle waits until all tasks are final, or it has taken too long.
+// settle waits until all tasks are final, or it has taken too long, and starts the
+// masters once more.
 func (r *runner) settle(ctx context.Context) error {
-	tick := time.NewTicker(askEvery)
-	defer tick.Stop()
-	limit := time.After(settleTimeout)
-	for r.load.final.Load() < r.load.acked.Load() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			r.log.Printf("%d tasks are not final %s after all faults have ended", r.load.acked.Load()-r.load.final.Load(), settleTimeout)
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if acked := r.load.acked.Load(); !r.load.await(ctx, acked) {
+		r.log.Printf("%d tasks are not final %s after all faults have ended", acked-r.load.final.Load(), settleTimeout)
 	}
 	if r.spareMaster {
-		return nil
+		return ctx.Err()
 	}
 	// Whatever was promised holds after one more start.
 	for _, m := range r.load.masters {
@@ -312,7 +305,7 @@ func (r *runner) verdict(ctx context.Context) (*result, error) {
 		return nil, err
 	}
 	res.report = r.load.ledger.report(strays)
-	res.problems = append(res.report.problems(r.attempts == 1, int(res.unclear)), failed...)
+	res.problems = append(res.report.problems(r.attempts == 1, int(res.unclear), r.kept), failed...)
 	if r.checker != "" {
 		histories, err := filepath.Glob(r.path("history-*.jsonl"))
 		if err != nil {

@@ -23,18 +23,17 @@ import (
 
 // workload submits tasks to masters and learns what becomes of them.
 type workload struct {
-	request  api.SubmitRequest // constant
-	total    int64             // how many are to be acknowledged; constant
-	pace     *rate.Limiter     // constant
-	ledger   *ledger
-	masters  []*master
-	window   chan struct{} // holds one for each task that is not final, as far as is known
-	tickets  atomic.Int64  // tasks that are acknowledged or on their way
-	acked    atomic.Int64
-	final    atomic.Int64
-	refused  atomic.Int64 // submissions, which were tried again
-	unclear  atomic.Int64 // submissions of which nobody knows whether they arrived
-	progress atomic.Int64 // nanoseconds since 1970 of the last that ended
+	request api.SubmitRequest // constant
+	total   int64             // how many are to be acknowledged; constant
+	pace    *rate.Limiter     // constant
+	ledger  *ledger
+	masters []*master
+	window  chan struct{} // holds one for each task that is not final, as far as is known
+	tickets atomic.Int64  // tasks that are acknowledged or on their way
+	acked   atomic.Int64
+	final   atomic.Int64 // or missing
+	refused atomic.Int64 // submissions, which were tried again
+	unclear atomic.Int64 // submissions of which nobody knows whether they arrived
 }
 
 // master is an agent that tasks are submitted to.
@@ -54,6 +53,9 @@ const (
 	maxBackoff = time.Second
 	// askEvery is the time between two looks at what became of the tasks.
 	askEvery = 500 * time.Millisecond
+	// settleTimeout is how long tasks may take to end once all are acknowledged, and
+	// again once all faults have ended.
+	settleTimeout = 2 * time.Minute
 	// page is how many tasks are asked for at once.
 	page = 5000
 )
@@ -92,10 +94,10 @@ func (w *workload) client(ctx context.Context, m *master) error {
 			return err
 		}
 		w.ledger.acknowledge(id)
+		w.acked.Add(1) // before anybody can find it final
 		m.mu.Lock()
 		m.pending[id] = true
 		m.mu.Unlock()
-		w.acked.Add(1)
 	}
 	return nil
 }
@@ -226,9 +228,27 @@ func (w *workload) settle(m *master, id tasks.ID) {
 	m.mu.Unlock()
 	if was {
 		w.final.Add(1)
-		w.progress.Store(time.Now().UnixNano())
 		<-w.window
 	}
+}
+
+// await waits until so many tasks are final. It returns false if that takes too
+// long, or ctx ends.
+func (w *workload) await(ctx context.Context, n int64) bool {
+	tick := time.NewTicker(askEvery / 5)
+	defer tick.Stop()
+	limit := time.NewTimer(settleTimeout)
+	defer limit.Stop()
+	for w.final.Load() < n {
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // again asks for all tasks that the masters keep: none may have changed.
