@@ -19,26 +19,34 @@ import (
 // diskBytes is the size of disks that are filled.
 const diskBytes = 64 << 20
 
+// defaults are the options without flags, but for the seed.
+func defaults() options {
+	return options{
+		tasks: 10_000, workers: 4, masters: 1, slots: 2, attempts: 100, kept: 10_000, work: 5 * time.Millisecond,
+		clients: 16, window: 4000, profile: "kills", logLevel: "WARN", log: os.Stderr,
+	}
+}
+
 func main() {
-	o := options{log: os.Stderr}
-	flag.IntVar(&o.tasks, "tasks", 10_000, "acknowledge `N` tasks")
-	flag.IntVar(&o.workers, "workers", 4, "`N` agents run them")
-	flag.IntVar(&o.masters, "masters", 1, "`N` agents take them")
-	flag.IntVar(&o.slots, "slots", 2, "a worker runs `N` at once")
-	flag.IntVar(&o.attempts, "attempts", 100, "a task is tried `N` times; 1: at most once")
-	flag.IntVar(&o.kept, "kept", 10_000, "`N` tasks must still be known at the end, or all if there were less")
-	flag.DurationVar(&o.work, "work", 5*time.Millisecond, "a task takes at most `D`")
+	o := defaults()
+	flag.IntVar(&o.tasks, "tasks", o.tasks, "acknowledge `N` tasks")
+	flag.IntVar(&o.workers, "workers", o.workers, "`N` agents run them")
+	flag.IntVar(&o.masters, "masters", o.masters, "`N` agents take them")
+	flag.IntVar(&o.slots, "slots", o.slots, "a worker runs `N` at once")
+	flag.IntVar(&o.attempts, "attempts", o.attempts, "a task is tried `N` times; 1: at most once")
+	flag.IntVar(&o.kept, "kept", o.kept, "`N` tasks must still be known at the end, or all if there were less")
+	flag.DurationVar(&o.work, "work", o.work, "a task takes at most `D`")
 	flag.DurationVar(&o.spread, "for", 0, "spread the submissions over `D` (default: as fast as possible)")
-	flag.IntVar(&o.clients, "clients", 16, "`N` clients submit to each master")
-	flag.IntVar(&o.window, "window", 4000, "at most `N` tasks are not final")
-	flag.StringVar(&o.profile, "profile", "kills", "`NAME` of what goes wrong: "+strings.Join(nemesis.Profiles(), ", "))
+	flag.IntVar(&o.clients, "clients", o.clients, "`N` clients submit to each master")
+	flag.IntVar(&o.window, "window", o.window, "at most `N` tasks are not final")
+	flag.StringVar(&o.profile, "profile", o.profile, "`NAME` of what goes wrong: "+strings.Join(nemesis.Profiles(), ", "))
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "the same `N` does the same faults (default: the time)")
 	flag.BoolVar(&o.spareMaster, "spare-master", false, "agents and disks of masters are not struck, their network is")
 	flag.BoolVar(&o.fabric, "fabric", false, "connect the hosts by a switch in user space (default: profiles that need it)")
 	flag.BoolVar(&o.history, "history", false, "agents write histories")
 	flag.StringVar(&o.checker, "check", "", "run `PROGRAM` over the histories: PROGRAM -faults FILE -truth FILE HISTORY…")
 	flag.BoolVar(&o.keep, "keep", false, "keep the directory of a run without problems too")
-	flag.StringVar(&o.logLevel, "log-level", "WARN", "agents log from `LEVEL` on")
+	flag.StringVar(&o.logLevel, "log-level", o.logLevel, "agents log from `LEVEL` on")
 	flag.Parse()
 	if err := o.check(); err != nil || flag.NArg() > 0 {
 		if err == nil {

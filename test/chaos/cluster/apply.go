@@ -5,7 +5,6 @@ package cluster
 import (
 	"errors"
 	"fmt"
-	"syscall"
 
 	"github.com/scagent/scagent/test/chaos/fabric"
 	"github.com/scagent/scagent/test/chaos/nemesis"
@@ -26,9 +25,9 @@ func (c *Cluster) Apply(f nemesis.Fault) error {
 	case nemesis.Start:
 		do, ends = n.start, true
 	case nemesis.Stop:
-		do = func() error { return n.signal(syscall.SIGSTOP) }
+		do = func() error { return n.pause(true) }
 	case nemesis.Cont:
-		do, ends = func() error { return n.signal(syscall.SIGCONT) }, true
+		do, ends = func() error { return n.pause(false) }, true
 	case nemesis.FDs:
 		do = n.useUpFDs
 	case nemesis.FDsFree:
@@ -74,7 +73,7 @@ func (c *Cluster) Apply(f nemesis.Fault) error {
 		}
 	}
 	err := do()
-	if errors.Is(err, errNotRunning) {
+	if errors.Is(err, errNothing) {
 		return nil
 	}
 	if ends && err == nil {

@@ -62,7 +62,7 @@ type Cluster struct {
 
 	mu     sync.Mutex // guards the fields below
 	faults *os.File
-	failed []string // agents that ended by themselves without an excuse
+	failed []string // agents that ended by themselves without an excuse, at most maxFailed
 	ended  int      // all that ended by themselves
 	closed bool
 }
@@ -208,8 +208,8 @@ func (c *Cluster) Await(ctx context.Context, name string) error {
 	}
 }
 
-// Ended returns how many agents ended by themselves, and which of them while nothing
-// was wrong with their node.
+// Ended returns how many agents ended by themselves, and which of them otherwise than
+// by refusing to start, while nothing was wrong with their node.
 func (c *Cluster) Ended() (all int, failed []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

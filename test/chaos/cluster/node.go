@@ -44,6 +44,7 @@ type proc struct {
 	cmd   *exec.Cmd
 	fds   *unix.Rlimit  // as it was before they were used up; nil: they are not
 	ours  bool          // it was killed by us
+	stop  bool          // it is paused
 	ended chan struct{} // closed when it has
 }
 
@@ -51,7 +52,8 @@ type proc struct {
 // a supervisor would.
 const restartDelay = time.Second
 
-var errNotRunning = errors.New("the agent does not run")
+// errNothing says that there is no agent to strike, or that it is struck already.
+var errNothing = errors.New("there is nothing to do")
 
 // start starts the agent, unless it runs.
 func (n *Node) start() error {
@@ -80,6 +82,11 @@ func (n *Node) startLocked() error {
 	return nil
 }
 
+const maxFailed = 100
+
+// refusal is the status with which an agent ends that cannot start and says why.
+const refusal = 1
+
 // await waits for the end of a process. One that ended by itself is started again.
 func (n *Node) await(p *proc) {
 	p.cmd.Wait() // the state tells
@@ -94,7 +101,7 @@ func (n *Node) await(p *proc) {
 	what := fmt.Sprintf("%s ended by itself: %s", n.Name, p.cmd.ProcessState)
 	n.c.mu.Lock()
 	n.c.ended++
-	if !excused && len(n.c.failed) < 100 {
+	if !excused && p.cmd.ProcessState.ExitCode() != refusal && len(n.c.failed) < maxFailed {
 		n.c.failed = append(n.c.failed, what)
 	}
 	n.c.mu.Unlock()
@@ -125,19 +132,23 @@ func (n *Node) kill() error {
 	}
 	n.mu.Unlock()
 	if p == nil {
-		return errNotRunning
+		return errNothing
 	}
 	p.cmd.Process.Kill() // an error: it has ended
 	<-p.ended
 	return nil
 }
 
-// signal sends a signal to the agent.
-func (n *Node) signal(s syscall.Signal) error {
+// pause stops the agent, or lets it go on.
+func (n *Node) pause(stop bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.proc == nil {
-		return errNotRunning
+	if n.proc == nil || n.proc.stop == stop {
+		return errNothing
+	}
+	s := syscall.SIGCONT
+	if n.proc.stop = stop; stop {
+		s = syscall.SIGSTOP
 	}
 	if err := n.proc.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
@@ -145,35 +156,24 @@ func (n *Node) signal(s syscall.Signal) error {
 	return nil
 }
 
-// useUpFDs leaves the agent no descriptor but those it has.
+// useUpFDs leaves the agent no descriptor but those it has; not even one that it
+// closes can be used again.
 func (n *Node) useUpFDs() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.proc == nil {
-		return errNotRunning
+		return errNothing
 	}
 	if n.proc.fds != nil {
-		return nil
+		return errNothing
 	}
 	pid := n.proc.cmd.Process.Pid
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		return errNotRunning
-	}
-	open := map[string]bool{}
-	for _, e := range entries {
-		open[e.Name()] = true
-	}
-	var lowest uint64
-	for open[fmt.Sprint(lowest)] {
-		lowest++
-	}
 	var old unix.Rlimit
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &old); err != nil {
 		return err
 	}
 	n.excused = true
-	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: lowest, Max: old.Max}, nil); err != nil {
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Max: old.Max}, nil); err != nil {
 		return err
 	}
 	n.proc.fds = &old
@@ -185,7 +185,7 @@ func (n *Node) freeFDs() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.proc == nil || n.proc.fds == nil {
-		return errNotRunning
+		return errNothing
 	}
 	old := n.proc.fds
 	n.proc.fds = nil
@@ -245,7 +245,10 @@ func (n *Node) filter() error {
 		if proto != "" {
 			match = "meta l4proto " + proto + " "
 		}
-		fmt.Fprintf(&b, "  %snumgen random mod 10000 < %d drop\n", match, int(percent*100))
+		if percent < 100 { // nft takes no number that is always less
+			match += fmt.Sprintf("numgen random mod 10000 < %d ", int(percent*100))
+		}
+		fmt.Fprintf(&b, "  %sdrop\n", match)
 	}
 	b.WriteString(" }\n}\n")
 	cmd := n.host.Command("nft", "-f", "-")
