@@ -19,6 +19,7 @@ type ledger struct {
 	tasks   map[tasks.ID]*record
 	changed []string // that ended twice differently, at most maxNamed
 	nchange int
+	errors  map[string]int // of tasks that failed or were lost, by their text without digits; at most maxNamed
 }
 
 // record is one task.
@@ -44,7 +45,7 @@ func (f final) String() string {
 // maxNamed is how many tasks of a sort are named in a report.
 const maxNamed = 10
 
-func newLedger() *ledger { return &ledger{tasks: map[tasks.ID]*record{}} }
+func newLedger() *ledger { return &ledger{tasks: map[tasks.ID]*record{}, errors: map[string]int{}} }
 
 // acknowledge notes a task whose id was returned.
 func (l *ledger) acknowledge(id tasks.ID) {
@@ -55,7 +56,7 @@ func (l *ledger) acknowledge(id tasks.ID) {
 
 // end notes the state of a task, as somebody was told: the first that is final is
 // to be the only one.
-func (l *ledger) end(id tasks.ID, f final) {
+func (l *ledger) end(id tasks.ID, f final, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.tasks[id]
@@ -64,11 +65,28 @@ func (l *ledger) end(id tasks.ID, f final) {
 	case r.final == final{}:
 		if f.state.Final() {
 			r.final = f
+			l.errorLocked(text)
 		}
 	case r.final != f:
 		if l.nchange++; len(l.changed) < maxNamed {
 			l.changed = append(l.changed, fmt.Sprintf("%s: %s, and then %s", id, r.final, f))
 		}
+	}
+}
+
+// errorLocked counts an error of a task's end.
+func (l *ledger) errorLocked(text string) {
+	if text == "" {
+		return
+	}
+	text = strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return '#'
+		}
+		return r
+	}, fmt.Sprintf("%.300s", text))
+	if _, known := l.errors[text]; known || len(l.errors) < maxNamed {
+		l.errors[text]++
 	}
 }
 
@@ -149,6 +167,9 @@ func (l *ledger) report(strays int) *report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	rep := &report{Acknowledged: len(l.tasks), Changed: l.nchange, Strays: strays, names: map[string][]string{"changed": l.changed}}
+	for text, n := range l.errors {
+		rep.names["errors"] = append(rep.names["errors"], fmt.Sprintf("%d x %q", n, text))
+	}
 	for id, r := range l.tasks {
 		rep.Starts += len(r.starts)
 		rep.Duplicates += max(len(r.starts)-1, 0)
@@ -217,7 +238,7 @@ func (r *report) problems(atMostOnce bool, ambiguous, kept int) (list []string) 
 func (r *report) offenders() (lines []string) {
 	for why, ids := range r.names {
 		if len(ids) > 0 {
-			lines = append(lines, why+": "+strings.Join(ids, " "))
+			lines = append(lines, why+": "+strings.Join(ids, ", "))
 		}
 	}
 	slices.Sort(lines)

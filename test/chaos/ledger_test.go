@@ -18,7 +18,7 @@ func good() (*ledger, []string) {
 	var truth []string
 	for n := range byte(3) {
 		l.acknowledge(id(n))
-		l.end(id(n), final{state: tasks.StateDone, attempt: uint32(1 + n%2)})
+		l.end(id(n), final{state: tasks.StateDone, attempt: uint32(1 + n%2)}, "")
 		l.keep(id(n))
 		truth = append(truth, note(n, 1, "start"))
 		if n%2 == 1 {
@@ -46,7 +46,7 @@ func TestProblemsAreFound(t *testing.T) {
 			*truth = append(slices.Delete(*truth, 2, 3), note(1, 1, "start"), note(1, 1, "end"))
 		}},
 		{name: "one submission of which nobody knows", change: func(l *ledger, truth *[]string) { *truth = append(*truth, note(9, 1, "start")) }},
-		{name: "the same end twice", change: func(l *ledger, truth *[]string) { l.end(id(0), final{state: tasks.StateDone, attempt: 1}) }},
+		{name: "the same end twice", change: func(l *ledger, truth *[]string) { l.end(id(0), final{state: tasks.StateDone, attempt: 1}, "") }},
 		{name: "a run at the end is cut short", change: func(l *ledger, truth *[]string) { *truth = append(*truth, note(0, 2, "start")) }},
 
 		{name: "missing", change: func(l *ledger, truth *[]string) { l.lose(id(1)) }, want: "1 acknowledged tasks are missing"},
@@ -54,27 +54,27 @@ func TestProblemsAreFound(t *testing.T) {
 		{name: "running is not final", change: func(l *ledger, truth *[]string) {
 			l.acknowledge(id(3))
 			l.keep(id(3))
-			l.end(id(3), final{state: tasks.StateRunning, attempt: 1})
+			l.end(id(3), final{state: tasks.StateRunning, attempt: 1}, "")
 		}, want: "1 acknowledged tasks are not final"},
-		{name: "another state", change: func(l *ledger, truth *[]string) { l.end(id(1), final{state: tasks.StateLost, attempt: 2}) }, want: "1 tasks ended twice differently"},
-		{name: "another attempt", change: func(l *ledger, truth *[]string) { l.end(id(1), final{state: tasks.StateDone, attempt: 3}) }, want: "1 tasks ended twice differently"},
-		{name: "runs again", change: func(l *ledger, truth *[]string) { l.end(id(1), final{state: tasks.StateQueued, attempt: 2}) }, want: "1 tasks ended twice differently"},
+		{name: "another state", change: func(l *ledger, truth *[]string) { l.end(id(1), final{state: tasks.StateLost, attempt: 2}, "") }, want: "1 tasks ended twice differently"},
+		{name: "another attempt", change: func(l *ledger, truth *[]string) { l.end(id(1), final{state: tasks.StateDone, attempt: 3}, "") }, want: "1 tasks ended twice differently"},
+		{name: "runs again", change: func(l *ledger, truth *[]string) { l.end(id(1), final{state: tasks.StateQueued, attempt: 2}, "") }, want: "1 tasks ended twice differently"},
 		{name: "the same attempt", change: func(l *ledger, truth *[]string) { *truth = append(*truth, note(1, 1, "start")) }, want: "1 tasks had an attempt started twice"},
 		{name: "never ran", change: func(l *ledger, truth *[]string) { *truth = (*truth)[:len(*truth)-1] }, want: "1 tasks are done, and never ran to their end"},
 		{name: "failed", change: func(l *ledger, truth *[]string) {
 			l.acknowledge(id(3))
 			l.keep(id(3))
-			l.end(id(3), final{state: tasks.StateFailed, attempt: 1, exit: 1})
+			l.end(id(3), final{state: tasks.StateFailed, attempt: 1, exit: 1}, "")
 		}, want: "1 tasks failed"},
 		{name: "lost", change: func(l *ledger, truth *[]string) {
 			l.acknowledge(id(3))
 			l.keep(id(3))
-			l.end(id(3), final{state: tasks.StateLost, attempt: 1})
+			l.end(id(3), final{state: tasks.StateLost, attempt: 1}, "")
 		}, want: "1 tasks were lost"},
 		{name: "cancelled", change: func(l *ledger, truth *[]string) {
 			l.acknowledge(id(3))
 			l.keep(id(3))
-			l.end(id(3), final{state: tasks.StateCancelled, attempt: 1})
+			l.end(id(3), final{state: tasks.StateCancelled, attempt: 1}, "")
 		}, want: "1 tasks were cancelled"},
 		{name: "strays", change: func(l *ledger, truth *[]string) {
 			*truth = append(*truth, note(8, 1, "start"), note(8, 1, "end"), note(9, 1, "start"))
@@ -101,6 +101,11 @@ func TestReportCounts(t *testing.T) {
 	l, truth := good()
 	strays, err := l.readTruth(strings.NewReader(strings.Join(truth, "\n")))
 	r := l.report(strays)
+	l.acknowledge(id(9))
+	l.end(id(9), final{state: tasks.StateFailed}, "process 17: no luck")
+	if got := l.report(0).offenders(); !slices.Contains(got, `errors: 1 x "process ##: no luck"`) {
+		t.Errorf("the error is not among %q", got)
+	}
 	if err != nil || r.Acknowledged != 3 || r.Done != 3 || r.Starts != 4 || r.Duplicates != 1 || r.Kept != 3 {
 		t.Errorf("a good run is reported as %+v, %v", r, err)
 	}

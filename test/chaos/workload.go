@@ -215,7 +215,7 @@ func list(ctx context.Context, c *client.Client, after tasks.ID, each func(api.T
 // learn notes the state of a task.
 func (w *workload) learn(m *master, s api.TaskStatus) {
 	if s.State.Final() {
-		w.ledger.end(s.ID, final{s.State, s.Attempt, s.ExitCode})
+		w.ledger.end(s.ID, final{s.State, s.Attempt, s.ExitCode}, s.Error)
 		w.settle(m, s.ID)
 	}
 }
@@ -256,7 +256,7 @@ func (w *workload) again(ctx context.Context) error {
 	for _, m := range w.masters {
 		err := list(ctx, m.client, tasks.ID{}, func(s api.TaskStatus) bool {
 			w.ledger.keep(s.ID)
-			w.ledger.end(s.ID, final{s.State, s.Attempt, s.ExitCode})
+			w.ledger.end(s.ID, final{s.State, s.Attempt, s.ExitCode}, s.Error)
 			return true
 		})
 		if err != nil {
