@@ -3,8 +3,8 @@
 //
 // # Labs
 //
-// A test makes a lab: hosts that are network namespaces with a /run and a
-// /var/lib of their own, joined by bridges to networks. Agents are real
+// A test makes a lab (package hosts): hosts that are network namespaces with a /run
+// and a /var/lib of their own, joined by bridges to networks. Agents are real
 // processes of the program, built once per run of the tests, and tests speak to
 // them as people do, by its commands; what these print and how they exit is the
 // contract that is tested.

@@ -61,31 +61,39 @@ type result struct {
 	problems []string
 }
 
-// run runs chaos. The directory is kept if there is a problem.
+// run runs chaos. The directory is kept if there is a problem, or a panic, but not
+// when ctx ends.
 func run(ctx context.Context, o options) (res *result, err error) {
 	d, err := cluster.NewDir()
 	if err != nil {
 		return nil, err
 	}
+	keep := true
+	defer func() {
+		if keep {
+			d.Keep()
+			fmt.Fprintf(o.log, "seed %d; kept in %s: run.log, what each agent wrote, faults.jsonl, truth, state\n", o.seed, d.Path)
+		} else if e := d.Remove(); err == nil {
+			err = e
+		}
+	}()
 	log, err := newLogger(filepath.Join(d.Path, "run.log"), o.log)
 	if err != nil {
-		d.Remove()
 		return nil, err
 	}
-	defer func() {
-		log.Close()
-		if !o.keep && ctx.Err() == nil && err == nil && len(res.problems) == 0 || errors.Is(err, context.Canceled) {
-			d.Remove()
-			return
-		}
-		d.Keep()
-		if res != nil {
-			res.dir = d.Path
-		}
-		fmt.Fprintf(o.log, "seed %d; kept in %s: run.log, what each agent wrote, faults.jsonl, truth, state\n", o.seed, d.Path)
-	}()
+	defer log.Close()
 	r := &runner{options: o, dir: d.Path, log: log}
-	return r.run(ctx)
+	res, err = r.run(ctx)
+	switch {
+	case ctx.Err() != nil:
+		keep, err = false, ctx.Err()
+	case err == nil && len(res.problems) == 0 && !o.keep:
+		keep = false
+	}
+	if res != nil && keep {
+		res.dir = d.Path
+	}
+	return res, err
 }
 
 // runner is a run.
@@ -314,6 +322,9 @@ func (r *runner) verdict(ctx context.Context) (*result, error) {
 		if res.checked, err = check(r.checker, evidence{histories, r.path("faults.jsonl"), r.path("truth")}); err != nil {
 			res.problems = append(res.problems, err.Error())
 		}
+	}
+	if len(res.faults) == 0 && res.Duplicates > 0 {
+		res.problems = append(res.problems, fmt.Sprintf("%d starts too many, and nothing went wrong", res.Duplicates))
 	}
 	for _, line := range append(res.offenders(), res.problems...) {
 		r.log.Println(line)

@@ -172,7 +172,11 @@ func TestFaults(t *testing.T) {
 		c.struck(t, nemesis.Fault{Kind: nemesis.Kill, Node: "w1"}, nemesis.Fault{Kind: nemesis.Start, Node: "w1"})
 	})
 	t.Run("stop", func(t *testing.T) {
-		c.struck(t, nemesis.Fault{Kind: nemesis.Stop, Node: "w1"}, nemesis.Fault{Kind: nemesis.Cont, Node: "w1"})
+		// The members say so too, but then take their time to have it back.
+		c.apply(t, nemesis.Fault{Kind: nemesis.Stop, Node: "w1"})
+		eventually(t, "w1 is stopped", func() (bool, any) { s := w1.status(t); return s == "T", s })
+		c.apply(t, nemesis.Fault{Kind: nemesis.Cont, Node: "w1"})
+		eventually(t, "w1 goes on", func() (bool, any) { s := w1.status(t); return s != "T", s })
 	})
 	t.Run("kill while stopped", func(t *testing.T) {
 		c.apply(t, nemesis.Fault{Kind: nemesis.Stop, Node: "w1"})
@@ -320,6 +324,17 @@ func TestFaults(t *testing.T) {
 			t.Errorf("the state that was saved is %v, %v", entries, err)
 		}
 	})
+}
+
+// status returns the state of the agent's process, a letter.
+func (n *Node) status(t *testing.T) string {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.proc.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(stat), ") ")
+	return after[:1]
 }
 
 // datagrams sends n from one node to another and returns how many arrive. They have a
