@@ -19,6 +19,7 @@ import (
 	"github.com/scagent/scagent/membership/beacon"
 	"github.com/scagent/scagent/membership/tracker"
 	"github.com/scagent/scagent/tasks/blob"
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/journal"
 	"github.com/scagent/scagent/tasks/master"
 	"github.com/scagent/scagent/tasks/runner/function"
@@ -43,6 +44,7 @@ type Agent struct {
 	name     string
 	port     *port.Port
 	blobs    *blob.Store
+	history  *history.Log     // nil: none is written
 	journal  *journal.Journal // nil in an agent that keeps no tasks
 	http     *http.Client     // to nodes, by id
 	bulk     *http.Client     // the same, for large contents
@@ -211,6 +213,7 @@ func (a *Agent) Drain(ctx context.Context) error {
 	a.mu.Lock()
 	a.draining = true
 	a.mu.Unlock()
+	a.history.Add(history.Event{Name: history.Stopping})
 	a.pool.SetAvailable(false)
 	if a.worker == nil {
 		return nil
@@ -254,6 +257,7 @@ func (a *Agent) Close() error {
 	a.state = closed
 	a.mu.Unlock()
 
+	a.history.Add(history.Event{Name: history.Stopping})
 	a.cancel()
 	a.feed.Close() // ends the streams of events, which would hold the servers up
 	var errs []error
@@ -298,6 +302,7 @@ func (a *Agent) Close() error {
 	if a.supervisor != nil {
 		errs = append(errs, a.supervisor.Close())
 	}
+	defer func() { a.history.Close() }() // an error was logged
 	if a.journal != nil {
 		errs = append(errs, a.journal.Close())
 	}

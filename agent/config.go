@@ -97,6 +97,10 @@ type Config struct {
 	// the numbering of the host's agents, and have no socket.
 	Temporary bool
 
+	// History is a file to which what happens to tasks is appended, for checking; see
+	// package history. It grows without bound. Default: none.
+	History string
+
 	// Network and BeaconNetwork replace the machine's, for tests.
 	Network       port.Network
 	BeaconNetwork beacon.Network

@@ -10,6 +10,7 @@ import (
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/membership/tracker"
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/history"
 )
 
 // Members returns a copy of the member list, by name; nothing before Start.
@@ -37,11 +38,29 @@ func (a *Agent) onEvent(e membership.Event) {
 	} else {
 		a.master.Remove(m.ID)
 	}
+	if a.history.On() {
+		a.writeMember(m)
+	}
 	am := apiMember(m)
 	a.feed.Append(api.Event{Event: string(e.Type), Member: &am})
 	if a.cfg.OnEvent != nil {
 		a.cfg.OnEvent(e)
 	}
+}
+
+// writeMember writes down what became of a member.
+func (a *Agent) writeMember(m *membership.Member) {
+	e := history.Event{Name: history.MemberUp, Peer: m.ID}
+	switch {
+	case m.Self, m.Status == membership.Suspect, m.Status == membership.External:
+		return
+	case !m.Status.Present():
+		e.Name, e.What = history.MemberDown, history.MemberFailed
+		if m.Status == membership.Left {
+			e.What = history.MemberLeft
+		}
+	}
+	a.history.Add(e)
 }
 
 // workerOf is what tasks need to know of a member.

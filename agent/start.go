@@ -17,6 +17,7 @@ import (
 	"github.com/scagent/scagent/membership/tracker"
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/blob"
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/journal"
 	"github.com/scagent/scagent/tasks/master"
 	"github.com/scagent/scagent/tasks/runner/command"
@@ -34,6 +35,9 @@ import (
 func (a *Agent) open(ctx context.Context) (err error) {
 	a.started = time.Now()
 	if err := a.openHome(); err != nil {
+		return err
+	}
+	if err := a.openHistory(); err != nil {
 		return err
 	}
 	if err := a.openPosture(); err != nil {
@@ -94,6 +98,24 @@ func (a *Agent) openHome() (err error) {
 	return nil
 }
 
+// openHistory begins to write down what happens to tasks, if that is wanted.
+func (a *Agent) openHistory() (err error) {
+	if a.cfg.History == "" {
+		return nil
+	}
+	first := history.Event{Node: a.id.id, Boot: a.id.boot}
+	if a.cfg.has(membership.RoleWorker) {
+		first.Slots = a.cfg.Slots
+		for _, k := range []tasks.Kind{tasks.Command, tasks.File, tasks.Function, tasks.Git, tasks.JS} {
+			if a.cfg.Policy.Allows(k) {
+				first.Kinds = append(first.Kinds, k)
+			}
+		}
+	}
+	a.history, err = history.Open(a.cfg.History, a.cfg.Logger, first)
+	return err
+}
+
 func (a *Agent) openPort(ctx context.Context) error {
 	bind, written, err := port.ParseBind(a.cfg.Bind)
 	if err != nil {
@@ -120,6 +142,7 @@ func (a *Agent) openTasks() error {
 		wc.Name, wc.Slots, wc.Lease, wc.Logger = a.name, a.cfg.Slots, a.cfg.Lease, a.cfg.Logger
 		wc.Runners = runners
 		wc.Check, wc.CheckDir, wc.MaxRun = a.cfg.Policy.Check, a.cfg.Policy.CheckDir, a.cfg.Policy.Limits.Wall()
+		wc.History = a.history
 		wc.Open, wc.Keep, wc.Release = a.openContent, a.keep, a.release
 		b := newBusy()
 		wc.Busy = b.set
@@ -131,6 +154,7 @@ func (a *Agent) openTasks() error {
 	}
 	mc := master.DefaultConfig()
 	mc.Node, mc.Links, mc.Announce, mc.Lease, mc.Logger = a.id.id, links{a}, a.announce, a.cfg.Lease, a.cfg.Logger
+	mc.History = a.history
 	mc.Fetch, mc.Hold, mc.Release = a.receive, a.hold, a.release
 	mc.Changed = func(r tasks.Result) {
 		st := api.BriefOf(&r)

@@ -30,7 +30,7 @@ type agentOptions struct {
 	// What this version cannot do yet: see unsupportedFlags.
 	onEvent []string
 
-	http, apiGroup string
+	http, apiGroup, history string
 
 	secretFile             string
 	tlsCA, tlsCert, tlsKey string
@@ -86,6 +86,7 @@ func agentFlags(o *agentOptions) *flagSet {
 	f.group("Running")
 	f.str(&o.logLevel, "log-level", "log `TRACE|DEBUG|INFO|WARN|ERR` and above to standard error")
 	f.duration(&o.drainTimeout, "drain-timeout", "at the end, wait so `LONG` for running tasks")
+	f.str(&o.history, "history", "append what happens to tasks to `FILE`, for checking; it grows without bound")
 	return f
 }
 

@@ -139,6 +139,9 @@ func (b *Batch) add(ctx context.Context, index int64, t *tasks.Task, needs []str
 	if cs := contents(t); len(cs) > 0 {
 		m.keepLocked(added, cs)
 	}
+	if m.cfg.History.On() {
+		m.cfg.History.Add(added.submitted())
+	}
 	m.queueLocked(added)
 	m.spreadLocked(c)
 	return added.id, nil

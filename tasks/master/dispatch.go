@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/wire"
 )
 
@@ -275,6 +276,7 @@ func (m *Master) sendLocked(t *task) {
 		t.rec.restart()
 		t.run.tellLocked(t)
 	}
+	m.noteLocked(history.Offered, t)
 	t.at.link.SendOffer(&wire.Offer{
 		Key: t.key(), Run: t.run.id, Index: t.index, Slots: uint32(opt.Slots), Priority: int16(opt.Priority),
 		Timeout: opt.Timeout, AtMostOnce: opt.AtMostOnce(), Spec: t.spec,
@@ -325,6 +327,7 @@ func (m *Master) GivenBack(l *wire.Link, ks []wire.Key) {
 			continue
 		}
 		m.stats.Recalled++
+		m.noteLocked(history.GivenBack, t)
 		m.unstartLocked(t)
 		m.againLocked(t)
 		if t.waits {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/journal"
 	"github.com/scagent/scagent/tasks/wire"
 )
@@ -44,6 +45,9 @@ func (m *Master) acceptLocked(r *Run, s *tasks.Submission, spec []byte) error {
 		}
 	}
 	if err == nil {
+		for _, t := range r.tasks {
+			m.cfg.History.Add(history.Event{Name: history.Journaled, Task: t.id, What: history.TheTask})
+		}
 		return nil
 	}
 	for _, t := range r.tasks {
@@ -63,12 +67,16 @@ func (m *Master) acceptLocked(r *Run, s *tasks.Submission, spec []byte) error {
 // journalLocked writes a record of t, and goes on with then, under the lock, when it
 // is on disk and nothing has happened to t meanwhile. What cannot be written now is
 // written when the disk has room again.
-func (m *Master) journalLocked(t *task, then func(), rs ...journal.Record) {
+func (m *Master) journalLocked(t *task, what history.What, then func(), rs ...journal.Record) {
 	n, at := t.n, t.step
 	m.cfg.Journal.Write(func(err error) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if err == nil && !m.closed && t.n == n && t.step == at {
+		if err != nil {
+			return
+		}
+		m.cfg.History.Add(history.Event{Name: history.Journaled, Task: t.id, N: n, What: what})
+		if !m.closed && t.n == n && t.step == at {
 			then()
 		}
 	}, rs...)
@@ -89,7 +97,7 @@ func (m *Master) recordAttemptLocked(t *task, at step, then func()) {
 		}
 	}
 	t.step = at
-	m.journalLocked(t, then, journal.Record{Kind: kindAttempt, ID: t.id, Value: encodeRecord(&rec)})
+	m.journalLocked(t, history.TheAttempt, then, journal.Record{Kind: kindAttempt, ID: t.id, Value: encodeRecord(&rec)})
 }
 
 // settleLocked puts the end of t into the journal, and makes it known when it is
@@ -100,11 +108,12 @@ func (m *Master) settleLocked(t *task, r *tasks.Result) {
 		m.partLocked(t)
 		t.step = ending
 	}
-	m.journalLocked(t, func() {
+	m.journalLocked(t, history.TheEnd, func() {
 		acks := t.aside.takeAcks()
 		m.concludeLocked(t, r)
 		for _, a := range acks {
 			if w := m.workers[a.node]; w != nil && w.link != nil {
+				m.cfg.History.Add(history.Event{Name: history.ResultAcked, Task: a.key.Task, N: a.key.N, Worker: a.node})
 				w.link.SendAck(a.key, a.weight)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/journal"
 )
 
@@ -209,6 +210,9 @@ func (k *keeper) forgetLocked(t *task) {
 				k.m.cfg.Release(&t.result.Outputs[i].Content)
 			}
 		}
+	}
+	if !t.durable() && !t.class.options.Ephemeral {
+		k.m.cfg.History.Add(history.Event{Name: history.Forgotten, Tasks: []tasks.ID{t.id}})
 	}
 	delete(k.m.tasks, t.id)
 	if t.run.known--; t.run.known == 0 && t.run.sealed {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/wire"
 )
 
@@ -64,6 +65,9 @@ type Config struct {
 	// Grace is how long after a restart workers have to come back with what they had.
 	// Default: 30s.
 	Grace time.Duration
+
+	// History has what happens to tasks, for checking. It may be nil.
+	History *history.Log
 
 	// Changed is told of each state that a task enters, in order, unless the task
 	// is ephemeral. It runs under the Master's lock: it must not block nor call back.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/wire"
 )
 
@@ -35,6 +36,7 @@ func (m *Master) Accept(l *wire.Link, k wire.Key, queued bool) {
 	}
 	if t.step < accepted {
 		t.step = accepted
+		m.noteLocked(history.Accepted, t)
 	}
 	if queued || !t.class.options.AtMostOnce() {
 		return
@@ -57,6 +59,7 @@ func (m *Master) Accept(l *wire.Link, k wire.Key, queued bool) {
 func (m *Master) grantLocked(t *task) {
 	t.step = granted
 	t.starts++
+	m.noteLocked(history.Granted, t)
 	if t.at.link != nil { // else it is sent when the attempt is accepted again
 		t.at.link.SendGrant(t.key())
 	}
@@ -149,10 +152,17 @@ func (m *Master) Result(l *wire.Link, k wire.Key, o *tasks.Outcome) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.tasks[k.Task]
+	if t != nil && m.cfg.History.On() {
+		e := history.Event{Name: history.ResultReceived, Task: k.Task, N: k.N, Worker: l.Peer().Node, Hash: history.Hash(o)}
+		if o.Code != tasks.OK {
+			e.Why = o.Code.String()
+		}
+		m.cfg.History.Add(e)
+	}
 	switch {
 	case t == nil || t.state.Final() || k.N > t.n || t.step == ending && t.n == k.N:
 		if t == nil || t.step != ending {
-			l.SendAck(k, weigh(o))
+			m.sendAck(l, k, weigh(o))
 		}
 		return
 	case k.N != t.n || t.at == nil || t.at.info.ID != l.Peer().Node:
@@ -190,6 +200,11 @@ func (m *Master) ackLocked(l *wire.Link, t *task, k wire.Key, weight int) {
 		t.more().acks = append(t.aside.acks, ack{l.Peer().Node, k, weight})
 		return
 	}
+	m.sendAck(l, k, weight)
+}
+
+func (m *Master) sendAck(l *wire.Link, k wire.Key, weight int) {
+	m.cfg.History.Add(history.Event{Name: history.ResultAcked, Task: k.Task, N: k.N, Worker: l.Peer().Node})
 	l.SendAck(k, weight)
 }
 
@@ -326,7 +341,11 @@ func (m *Master) State(l *wire.Link, ss []wire.AttemptState) {
 	defer m.mu.Unlock()
 	for _, s := range ss {
 		t := m.currentLocked(l, s.Key)
-		if t == nil || t.step == ending || s.State != wire.Unknown {
+		if t == nil {
+			continue
+		}
+		if t.step == ending || s.State != wire.Unknown {
+			m.noteLocked(history.Reattached, t)
 			continue // accept, started or result follow by themselves
 		}
 		if t.step >= granted {

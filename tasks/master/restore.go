@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/journal"
 	"github.com/scagent/scagent/tasks/wire"
 )
@@ -19,12 +20,24 @@ type restore struct {
 	attempts map[tasks.ID]*attemptRecord
 	stops    map[tasks.ID]tasks.StopReason
 	newest   tasks.ID
+	states   map[tasks.State][]tasks.ID // what was found, by final state; "": not final
+}
+
+// tell writes down what was found.
+func (rs *restore) tell() {
+	h := rs.m.cfg.History
+	for state, ids := range rs.states {
+		for part := range slices.Chunk(ids, 1000) {
+			h.Add(history.Event{Name: history.Recovered, Tasks: part, State: state})
+		}
+	}
+	h.Add(history.Event{Name: history.JournalOn})
 }
 
 // restoreLocked takes up what the journal has from an earlier start: what had not
 // ended waits, or is with the worker that had it, to which Resume dials.
 func (m *Master) restoreLocked() error {
-	rs := restore{m: m, ends: map[tasks.ID]bool{}, attempts: map[tasks.ID]*attemptRecord{}, stops: map[tasks.ID]tasks.StopReason{}}
+	rs := restore{m: m, ends: map[tasks.ID]bool{}, attempts: map[tasks.ID]*attemptRecord{}, stops: map[tasks.ID]tasks.StopReason{}, states: map[tasks.State][]tasks.ID{}}
 	err := m.cfg.Journal.Scan(kindEnd, tasks.ID{}, func(id tasks.ID, _ []byte) error {
 		rs.ends[id] = true
 		return nil
@@ -54,6 +67,7 @@ func (m *Master) restoreLocked() error {
 	m.ids.Past(rs.newest)
 	slices.SortFunc(m.retained.runs, func(a, b retiree) int { return cmp.Compare(a.at, b.at) })
 	m.expireLocked()
+	rs.tell()
 	return nil
 }
 
@@ -93,6 +107,15 @@ func (rs *restore) runLocked(id tasks.ID, b []byte) error {
 	r, err := m.revive(id, &rec)
 	if err != nil {
 		return err
+	}
+	if m.cfg.History.On() {
+		for _, t := range r.tasks {
+			state := t.state
+			if !state.Final() {
+				state = ""
+			}
+			rs.states[state] = append(rs.states[state], t.id)
+		}
 	}
 	if open == 0 {
 		m.retained.tasks += r.count

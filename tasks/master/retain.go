@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/journal"
 )
 
@@ -62,6 +63,7 @@ func (m *Master) expireLocked() {
 		for i := range e.outputs {
 			m.cfg.Release(&e.outputs[i])
 		}
+		m.cfg.History.Add(history.Event{Name: history.Forgotten, Tasks: e.tasks})
 		m.cfg.Journal.Write(func(error) {}, gone...) // if it fails they are there at the next start
 	}
 	m.retained.runs = slices.Delete(runs, 0, n)

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/history"
 )
 
 // Run is what one submission made: one task, or one for each of several workers,
@@ -257,6 +258,7 @@ func (m *Master) cancelAllLocked(ts []*task, reason tasks.StopReason) int {
 			continue
 		}
 		n++
+		m.cfg.History.Add(history.Event{Name: history.Cancel, Task: t.id})
 		if w := t.at; w != nil {
 			freed[w] = struct{}{}
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/wire"
 )
 
@@ -53,17 +54,47 @@ func (m *Master) submit(ctx context.Context, s *tasks.Submission, follow bool) (
 		return nil, nil, err
 	}
 	r := m.runLocked(s, c, spec, sel)
+	m.cfg.History.Add(history.Event{Name: history.Submit, Run: r.id})
 	if r.durable {
 		if err := m.acceptLocked(r, s, spec); err != nil {
+			m.cfg.History.Add(history.Event{Name: history.Refused, Run: r.id, Why: err.Error()})
 			return nil, nil, err
 		}
 	}
+	m.submittedLocked(r, sel)
 	var f *Follower
 	if follow {
 		f = m.followLocked(r, r.tasks, true)
 	}
 	m.startLocked(r, c, sel)
 	return r, f, nil
+}
+
+// submittedLocked writes down that the ids of the tasks of r are given out.
+func (m *Master) submittedLocked(r *Run, sel selection) {
+	if !m.cfg.History.On() {
+		return
+	}
+	if sel.bound != nil {
+		e := history.Event{Name: history.Targets, Run: r.id}
+		for _, w := range sel.bound {
+			e.Workers = append(e.Workers, w.id)
+		}
+		m.cfg.History.Add(e)
+	}
+	for _, t := range r.tasks {
+		m.cfg.History.Add(t.submitted())
+	}
+}
+
+// submitted is what is written down of a task whose id is given out.
+func (t *task) submitted() history.Event {
+	e := history.Event{Name: history.Submitted, Task: t.id, Run: t.run.id, Kind: t.class.key.kind, Spec: history.HashBytes(t.spec),
+		AtMostOnce: t.class.options.AtMostOnce(), Ephemeral: !t.durable()}
+	if t.bound != nil {
+		e.Worker = t.bound.id
+	}
+	return e
 }
 
 // specOf returns the task as it travels.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/journal"
 	"github.com/scagent/scagent/tasks/wire"
 )
@@ -122,6 +123,11 @@ func (m *Master) enqueueLocked(t *task, front bool) {
 	if t.bound == nil {
 		m.waitLocked(t.class)
 	}
+}
+
+// noteLocked writes down what happens to the attempt of t.
+func (m *Master) noteLocked(what history.Name, t *task) {
+	m.cfg.History.Add(history.Event{Name: what, Task: t.id, N: t.n, Worker: t.at.id})
 }
 
 // releaseLocked takes the attempt away from its worker.
@@ -253,6 +259,13 @@ func (m *Master) endLocked(t *task, s tasks.State, o *tasks.Outcome) {
 
 // concludeLocked makes known how t ended.
 func (m *Master) concludeLocked(t *task, r *tasks.Result) {
+	if m.cfg.History.On() {
+		e := history.Event{Name: history.Ended, Task: t.id, N: t.n, State: r.State, Hash: history.Hash(&r.Outcome)}
+		if r.Code != tasks.OK {
+			e.Why = r.Code.String()
+		}
+		m.cfg.History.Add(e)
+	}
 	m.partLocked(t)
 	t.step = none
 	t.result, t.state, t.spec = r, r.State, nil
@@ -307,6 +320,9 @@ func (m *Master) failNeverLocked(t *task, c tasks.Code, text string) {
 func (m *Master) lostLocked(t *task, cause error) {
 	w, at := t.at, t.step
 	m.stats.LostAttempts++
+	if m.cfg.History.On() {
+		m.cfg.History.Add(history.Event{Name: history.LeaseLost, Task: t.id, N: t.n, Worker: w.id, What: history.ByOwner, Why: cause.Error()})
+	}
 	opt := &t.class.options
 	if opt.AtMostOnce() && at < granted {
 		m.againLocked(t) // without a grant it cannot have started

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/wire"
 )
 
@@ -33,6 +34,7 @@ type attempt struct {
 	atMostOnce bool          // constant
 	task       tasks.Task    // constant
 	master     string        // node id, constant
+	spec       string        // its hash, for the history; constant
 	slots      int           // constant
 	phase      phase
 	link       *wire.Link             // nil while there is none
@@ -79,6 +81,9 @@ func (a *attempt) stopLocked(r tasks.StopReason) {
 	if a.phase != running {
 		return
 	}
+	if a.stopReason == 0 {
+		a.w.cfg.History.Add(history.Event{Name: history.Revoked, Task: a.key.Task, N: a.key.N, Why: r.String()})
+	}
 	if (r == tasks.StopKill || a.stopReason != 0 && r != tasks.StopSuperfluous) && !a.killed {
 		a.killed = true
 		if a.kill != nil {
@@ -101,6 +106,7 @@ func (w *Worker) expireLocked(a *attempt, after time.Duration) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if a.link == nil && w.attempts[a.key] == a {
+			w.cfg.History.Add(history.Event{Name: history.LeaseLost, Task: a.key.Task, N: a.key.N, What: history.ByWorker})
 			w.cfg.Logger.Printf("[WARN] worker: master is gone, attempt given up: task=%s attempt=%d", a.key.Task, a.key.N)
 			w.dropLocked(a)
 		}

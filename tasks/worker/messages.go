@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/wire"
 )
 
@@ -23,6 +24,9 @@ func (w *Worker) Offer(l *wire.Link, o *wire.Offer) {
 		w: w, key: o.Key, run: o.Run, index: o.Index, slots: int(o.Slots), timeout: o.Timeout, atMostOnce: o.AtMostOnce,
 		master: l.Peer().Node, link: l,
 	}
+	if w.cfg.History.On() {
+		a.spec = history.HashBytes(o.Spec)
+	}
 	var err error
 	if a.task, err = wire.DecodeTask(o.Spec); err == nil {
 		err = a.task.Validate()
@@ -33,34 +37,34 @@ func (w *Worker) Offer(l *wire.Link, o *wire.Offer) {
 		if a := w.mineLocked(l, o.Key); a != nil {
 			w.replyLocked(a, l)
 		} else {
-			l.SendReject(o.Key, tasks.Refused, "the attempt is another master's")
+			w.rejectLocked(l, o.Key, tasks.Refused, "the attempt is another master's")
 		}
 		return
 	}
 	switch {
 	case w.draining:
-		l.SendReject(o.Key, tasks.Draining, "the worker is draining")
+		w.rejectLocked(l, o.Key, tasks.Draining, "the worker is draining")
 		return
 	case int(o.Slots) > w.cfg.Slots || o.Slots < 1:
-		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the task takes %d slots, the worker has %d", o.Slots, w.cfg.Slots))
+		w.rejectLocked(l, o.Key, tasks.Refused, fmt.Sprintf("the task takes %d slots, the worker has %d", o.Slots, w.cfg.Slots))
 		return
 	}
 	free := w.cfg.Slots - w.busy
 	fits := int(o.Slots) <= free && w.queue.len() == 0
 	if !fits && w.queue.len() >= w.cfg.MaxQueued {
-		l.SendReject(o.Key, tasks.Busy, fmt.Sprintf("%d attempts wait already", w.queue.len()))
+		w.rejectLocked(l, o.Key, tasks.Busy, fmt.Sprintf("%d attempts wait already", w.queue.len()))
 		return
 	}
 	if err != nil {
-		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the task cannot be read: %v", err))
+		w.rejectLocked(l, o.Key, tasks.Refused, fmt.Sprintf("the task cannot be read: %v", err))
 		return
 	}
 	if err := w.cfg.Check(&a.task); err != nil {
-		l.SendReject(o.Key, tasks.Refused, err.Error())
+		w.rejectLocked(l, o.Key, tasks.Refused, err.Error())
 		return
 	}
 	if w.cfg.Runners[a.task.Kind] == nil {
-		l.SendReject(o.Key, tasks.Refused, fmt.Sprintf("the worker runs no tasks of kind %q", a.task.Kind))
+		w.rejectLocked(l, o.Key, tasks.Refused, fmt.Sprintf("the worker runs no tasks of kind %q", a.task.Kind))
 		return
 	}
 	w.attempts[a.key] = a
@@ -73,6 +77,12 @@ func (w *Worker) Offer(l *wire.Link, o *wire.Offer) {
 		w.startLocked(a)
 	}
 	w.busyLocked()
+}
+
+// rejectLocked says that an attempt is not taken.
+func (w *Worker) rejectLocked(l *wire.Link, k wire.Key, c tasks.Code, text string) {
+	w.cfg.History.Add(history.Event{Name: history.Rejected, Task: k.Task, N: k.N, Why: c.String()})
+	l.SendReject(k, c, text)
 }
 
 // Grant starts an at-most-once attempt.

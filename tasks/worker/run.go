@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/wire"
 )
 
@@ -51,6 +52,9 @@ func (w *Worker) laneLocked(a *attempt) {
 func (w *Worker) readyLocked(a *attempt) {
 	a.phase = running
 	w.running++
+	if w.cfg.History.On() {
+		w.cfg.History.Add(history.Event{Name: history.Started, Task: a.key.Task, Run: a.run, N: a.key.N, Kind: a.task.Kind, Spec: a.spec, Slots: a.slots})
+	}
 	if w.fresh = append(w.fresh, a); len(w.fresh) == 1 {
 		w.started.Reset(startedDelay)
 	}
@@ -140,6 +144,9 @@ func (w *Worker) run(a *attempt, seen *tasks.Attempt) *attempt {
 	result, files := w.encode(a.key, &o)
 
 	w.mu.Lock()
+	if w.cfg.History.On() {
+		w.cfg.History.Add(history.Event{Name: history.Finished, Task: a.key.Task, N: a.key.N, Hash: history.Hash(&o)})
+	}
 	a.phase, a.result, a.files = finished, result, files
 	if a.patience != nil {
 		a.patience.Stop()
@@ -186,19 +193,22 @@ func (w *Worker) report(a *attempt, l *wire.Link) {
 func (a *attempt) tellLocked(l *wire.Link) {
 	if a.told != l {
 		a.told = l
+		a.w.cfg.History.Add(history.Event{Name: history.ResultSent, Task: a.key.Task, N: a.key.N})
 		l.SendResult(a.result)
 	}
 }
 
-// encode returns an outcome as it travels, and the files that it names by hash.
+// encode returns an outcome as it travels, and the files that it names by hash. One that
+// is too large becomes one that says so.
 func (w *Worker) encode(k wire.Key, o *tasks.Outcome) (wire.Result, []tasks.Content) {
 	r, err := wire.NewResult(k, o)
 	if err != nil {
 		for i := range o.Outputs {
 			w.cfg.Release(&o.Outputs[i].Content)
 		}
-		r, _ = wire.NewResult(k, &tasks.Outcome{Code: tasks.Internal, Started: o.Started, Finished: o.Finished,
-			Text: fmt.Sprintf("the result does not fit into a message: %d files, %d bytes of value; pack the files into an archive", len(o.Outputs), len(o.Value))})
+		*o = tasks.Outcome{Code: tasks.Internal, Started: o.Started, Finished: o.Finished,
+			Text: fmt.Sprintf("the result does not fit into a message: %d files, %d bytes of value; pack the files into an archive", len(o.Outputs), len(o.Value))}
+		r, _ = wire.NewResult(k, o)
 		return r, nil
 	}
 	var files []tasks.Content

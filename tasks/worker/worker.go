@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/wire"
 )
 
@@ -49,6 +50,9 @@ type Config struct {
 	Release func(c *tasks.Content)
 	// Busy is told the number of slots in use when it changes. It must not block.
 	Busy func(slots int)
+
+	// History has what happens to attempts, for checking. It may be nil.
+	History *history.Log
 
 	Logger *log.Logger
 }
@@ -123,7 +127,7 @@ func (w *Worker) Drain(ctx context.Context) error {
 	for a := w.queue.pop(w.cfg.Slots); a != nil; a = w.queue.pop(w.cfg.Slots) {
 		delete(w.attempts, a.key)
 		if a.link != nil {
-			a.link.SendReject(a.key, tasks.Draining, "the worker is draining")
+			w.rejectLocked(a.link, a.key, tasks.Draining, "the worker is draining")
 		}
 	}
 	if w.running == 0 {
