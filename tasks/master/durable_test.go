@@ -311,6 +311,68 @@ func TestACancellationHoldsOverARestart(t *testing.T) {
 	})
 }
 
+// Output that a master had before it was restarted is there again, as far as the
+// worker may have to keep it, else it is said how much is missing.
+func TestOutputOverARestart(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		before, after int
+		whole         bool
+	}{
+		{"little", 100 << 10, 50 << 10, true},
+		{"much", 3 << 20, 100 << 10, false},
+		{"much, and nothing after", 3 << 20, 0, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			want := make([]byte, c.before+c.after)
+			for i := range want {
+				want[i] = byte(i>>10) + byte(i)
+			}
+			durably(t, 1, func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+				for _, part := range [][]byte{want[:c.before], want[c.before:]} {
+					for len(part) > 0 {
+						n, _ := a.Stdout.Write(part[:min(len(part), 10_000)])
+						part = part[n:]
+					}
+					time.Sleep(10 * time.Second)
+				}
+				return ended()
+			}, func(t *testing.T, b *bench) {
+				id := b.submitMany(1, tasks.Any())[0]
+				time.Sleep(5 * time.Second)
+				for range 2 {
+					b.killMaster()
+					b.restartMaster()
+					time.Sleep(time.Second)
+				}
+				f, err := b.m.Follow(id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Close()
+				var got []byte
+				for {
+					e, err := f.Next(t.Context())
+					if err != nil {
+						break
+					}
+					got = append(got, e.Output...)
+				}
+				if !bytes.HasSuffix(want, got) || len(got) < c.after {
+					t.Errorf("a follower got %d bytes that are not the last ones", len(got))
+				}
+				r := b.awaitFinal([]tasks.ID{id})[0]
+				if c.whole && !bytes.Equal(r.Stdout, want) {
+					t.Errorf("%d bytes and %d cut, want all %d", len(r.Stdout), r.StdoutCut, len(want))
+				}
+				if !bytes.HasSuffix(want, r.Stdout) || int64(len(r.Stdout))+r.StdoutCut != int64(len(want)) || r.StdoutBytes != int64(len(want)) {
+					t.Errorf("%d bytes are kept and %d are said to be cut, of %d; %d were written", len(r.Stdout), r.StdoutCut, len(want), r.StdoutBytes)
+				}
+			})
+		})
+	}
+}
+
 // At most once means that over restarts too.
 func TestAtMostOnceOverRestarts(t *testing.T) {
 	var c tally

@@ -344,6 +344,9 @@ func (m *Master) State(l *wire.Link, ss []wire.AttemptState) {
 		if t == nil {
 			continue
 		}
+		if s.From > 0 && s.State != wire.Unknown && t.step != ending {
+			m.skipLocked(t, s.From)
+		}
 		if t.step == ending || s.State != wire.Unknown {
 			m.noteLocked(history.Reattached, t)
 			continue // accept, started or result follow by themselves

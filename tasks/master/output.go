@@ -14,10 +14,19 @@ type copied struct {
 	tail []byte // a ring once it is keptTailBytes long
 	at   int    // where the ring's oldest byte is
 	cut  int64  // bytes that fell between head and tail
+	torn bool   // the head ends early: bytes after it are lost
+}
+
+// skip takes note of n bytes that are lost.
+func (c *copied) skip(n uint64) {
+	if len(c.tail) == 0 {
+		c.torn = true
+	}
+	c.cut += int64(n)
 }
 
 func (c *copied) add(b []byte) {
-	if n := min(len(b), keptHeadBytes-len(c.head)); n > 0 {
+	if n := min(len(b), keptHeadBytes-len(c.head)); n > 0 && !c.torn {
 		c.head = append(c.head, b[:n]...)
 		b = b[n:]
 	}
@@ -63,6 +72,20 @@ type piece struct {
 	at     uint64
 	stream wire.Stream
 	b      []byte
+}
+
+// skipLocked takes note that the output of t goes on at an offset: this node was
+// restarted, and has lost what came before. Of which stream it was is not known.
+func (m *Master) skipLocked(t *task, from uint64) {
+	if t.rec == nil {
+		t.rec = &record{}
+	}
+	r := t.rec
+	if from <= r.received {
+		return
+	}
+	r.copies[wire.Stdout].skip(from - r.received)
+	r.received, r.taken, r.told = from, from, from
 }
 
 // restart forgets what an earlier attempt wrote.
@@ -118,7 +141,12 @@ func (m *Master) takenLocked(t *task) {
 		i++
 	}
 	r.pieces = r.pieces[i:]
-	if n := r.taken - r.told; n >= wire.Window/4 && t.at != nil && t.at.link != nil && t.step > recording {
+	enough := uint64(wire.Window / 4)
+	if t.durable() {
+		// What it has not been told of the worker keeps, for a master that was restarted.
+		enough = wire.Window * 3 / 4
+	}
+	if n := r.taken - r.told; n >= enough && t.at != nil && t.at.link != nil && t.step > recording {
 		r.told = r.taken
 		t.at.link.SendWindow(t.key(), uint32(n))
 	}

@@ -177,7 +177,7 @@ func goldenFrames() (names []string, frames [][]byte) {
 		{"output", appendOutput(nil, k, Stderr, []byte("output"))},
 		{"result", appendResult(nil, k, &testOutcome)},
 		{"given back", appendKeys(nil, typeGivenBack, ks)},
-		{"state", appendStates(nil, []AttemptState{{ks[0], Running}, {ks[1], Finished}})},
+		{"state", appendStates(nil, []AttemptState{{ks[0], Running, 1 << 40}, {ks[1], Finished, 0}})},
 		{"spec", AppendTask(nil, &testTask)},
 	} {
 		names, frames = append(names, f.name), append(frames, f.b)

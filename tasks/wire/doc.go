@@ -83,7 +83,7 @@
 //	                          uvarint, signal, text, value, count uvarint, files,
 //	                          count uvarint, steps
 //	37    given back  worker  more u8, keys
-//	38    state       worker  more u8, lines of key and phase u8
+//	38    state       worker  more u8, lines of key, phase u8 and offset of output u64
 //
 // A file is name text, mode uvarint (as io/fs.FileMode) and a content; a content
 // is inline bytes, blob text and size uvarint. A step is stage and command text,

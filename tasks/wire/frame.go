@@ -29,7 +29,7 @@ const (
 const (
 	headerBytes = 5
 	keyBytes    = 20
-	stateBytes  = keyBytes + 1
+	stateBytes  = keyBytes + 1 + 8
 	heldBytes   = keyBytes + 16
 	offerBytes  = 55 // before the spec
 	pingBytes   = 37
@@ -132,6 +132,7 @@ const Window = 256 << 10
 type AttemptState struct {
 	Key
 	State AttemptPhase
+	From  uint64 // offset from which on output follows, as in Held
 }
 
 // Stream is one of the two that a task writes to.
@@ -283,7 +284,7 @@ func appendKeys(b []byte, t frameType, ks []Key) []byte { return appendList(b, t
 
 func appendStates(b []byte, ss []AttemptState) []byte {
 	return appendList(b, typeState, ss, func(b []byte, s AttemptState) []byte {
-		return append(appendKey(b, s.Key), byte(s.State))
+		return binary.BigEndian.AppendUint64(append(appendKey(b, s.Key), byte(s.State)), s.From)
 	})
 }
 

@@ -240,7 +240,7 @@ func (l *Link) addKeys(t frameType, b []byte) (more, ok bool) {
 
 func (l *Link) addStates(b []byte) (more, ok bool) {
 	return addList(l, typeState, b, stateBytes, &l.states, func(b []byte) AttemptState {
-		return AttemptState{Key: keyOf(b), State: AttemptPhase(b[keyBytes])}
+		return AttemptState{Key: keyOf(b), State: AttemptPhase(b[keyBytes]), From: binary.BigEndian.Uint64(b[keyBytes+1:])}
 	})
 }
 

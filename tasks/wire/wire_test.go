@@ -257,7 +257,7 @@ func TestEveryMessageArrivesAsSent(t *testing.T) {
 		}
 		for i, err := range []error{
 			two.SendAccept(k, true), two.SendAccept(k2, false), two.SendReject(k, tasks.Busy, "full"), two.SendStarted(k),
-			two.SendGivenBack([]Key{k2}), two.SendState([]AttemptState{{k, Running}, {k2, Unknown}}),
+			two.SendGivenBack([]Key{k2}), two.SendState([]AttemptState{{k, Running, 7}, {k2, Unknown, 0}}),
 		} {
 			if err != nil {
 				t.Errorf("send %d: %v", i, err)
@@ -282,7 +282,7 @@ func TestALongListIsOneCall(t *testing.T) {
 		for i := range ks {
 			ks[i] = Key{Task: tasks.ID{15: byte(i)}, N: uint32(i)}
 			hs[i].Key = ks[i]
-			ss[i] = AttemptState{ks[i], Queued}
+			ss[i] = AttemptState{ks[i], Queued, uint64(i)}
 		}
 		one.SendReattach(hs)
 		one.SendRecall(ks[:3])

@@ -164,6 +164,9 @@ func (w *Worker) Reattach(l *wire.Link, held []wire.Held) {
 		states[i].Key = h.Key
 		if a := w.mineLocked(l, h.Key); a != nil && !a.forsaken {
 			states[i].State = a.phase.wire()
+			if o := a.out.Load(); o != nil {
+				states[i].From = o.from(h.Received)
+			}
 		}
 	}
 	l.SendState(states)

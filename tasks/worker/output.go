@@ -142,6 +142,14 @@ func (o *output) detach(l *wire.Link) {
 	}
 }
 
+// from returns the offset of the first byte that is sent on a new link, whose far end
+// has received so many bytes.
+func (o *output) from(received uint64) uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return min(max(received, o.taken), o.written)
+}
+
 // resume goes on with l, whose far end has received and taken so many bytes. The
 // caller sends afterwards.
 func (o *output) resume(l *wire.Link, received, taken uint64) {
