@@ -136,6 +136,8 @@ func (a *Agent) hold(c *tasks.Content) {
 	}
 }
 
+func (a *Agent) syncContent(c *tasks.Content) error { return a.blobs.Sync(c.Blob) }
+
 func (a *Agent) release(c *tasks.Content) {
 	if c.Blob != "" {
 		a.blobs.Release(c.Blob)

@@ -155,7 +155,7 @@ func (a *Agent) openTasks() error {
 	mc := master.DefaultConfig()
 	mc.Node, mc.Links, mc.Announce, mc.Lease, mc.Logger = a.id.id, links{a}, a.announce, a.cfg.Lease, a.cfg.Logger
 	mc.History = a.history
-	mc.Fetch, mc.Hold, mc.Release = a.receive, a.hold, a.release
+	mc.Fetch, mc.Hold, mc.Release, mc.Sync = a.receive, a.hold, a.release, a.syncContent
 	mc.Changed = func(r tasks.Result) {
 		st := api.BriefOf(&r)
 		a.feed.Append(api.Event{Event: "task", Task: &st})

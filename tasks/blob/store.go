@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -199,6 +200,34 @@ func (s *Store) get(hash string) (*os.File, *entry, error) {
 		}
 	}
 	return f, e, nil
+}
+
+// Sync puts a content on disk, so that it is there after a crash of the machine too.
+func (s *Store) Sync(hash string) error {
+	s.mu.Lock()
+	e := s.blobs[hash]
+	s.mu.Unlock()
+	if e == nil {
+		return notFound(hash)
+	}
+	for _, path := range []string{e.path, s.dir} { // of the directory, so that the name is there
+		if err := syncPath(path); err != nil {
+			return fmt.Errorf("blob %s: %w", hash, err)
+		}
+	}
+	return nil
+}
+
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	if f.Close(); err != nil && runtime.GOOS == "windows" {
+		return nil // what is open for reading cannot be synced there
+	}
+	return err
 }
 
 // verify hashes a content that an earlier Store left, or that came from another

@@ -372,3 +372,21 @@ func BenchmarkPut(b *testing.B) {
 		})
 	}
 }
+
+func TestSyncKnowsWhatIsThere(t *testing.T) {
+	s, err := Open(t.TempDir(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	hash, _, err := s.Put(t.Context(), strings.NewReader("x"), 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sync(hash); err != nil {
+		t.Errorf("Sync of what was put: %v", err)
+	}
+	if err := s.Sync(strings.Repeat("0", 64)); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Sync of what is not there = %v, want ErrNotFound", err)
+	}
+}

@@ -127,7 +127,7 @@ func (m *Master) awaitJournal() {
 		return
 	}
 	written := make(chan struct{})
-	m.cfg.Journal.Try(func(error) { close(written) }, journal.Record{Kind: kindCancel})
+	m.cfg.Journal.Try(func(error) { close(written) })
 	<-written
 }
 

@@ -36,6 +36,8 @@ type Config struct {
 	// that a queued task names. They may be nil when no task names any.
 	Fetch         func(ctx context.Context, node string, c *tasks.Content) error
 	Hold, Release func(c *tasks.Content)
+	// Sync puts content on disk that a task in the journal names.
+	Sync func(c *tasks.Content) error
 
 	// Lease is how long a worker may be silent before its attempts are lost. Default: 3s.
 	Lease time.Duration
@@ -92,6 +94,7 @@ func DefaultConfig() Config {
 		Announce:     func(tasks.ID, []string) bool { return false },
 		Hold:         func(*tasks.Content) {},
 		Release:      func(*tasks.Content) {},
+		Sync:         func(*tasks.Content) error { return nil },
 		Changed:      func(tasks.Result) {},
 		Logger:       log.New(io.Discard, "", 0),
 	}

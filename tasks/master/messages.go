@@ -288,7 +288,7 @@ func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 	m.wg.Go(func() {
 		ctx, cancel := context.WithCancel(m.ctx)
 		defer cancel()
-		err := m.fetch(ctx, w.id, o.Outputs)
+		err := m.fetch(ctx, w.id, o.Outputs, t.durable())
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if t.state.Final() || t.step != ending || t.n != k.N || m.closed {
@@ -314,8 +314,9 @@ func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 	m.dispatchLocked(w)
 }
 
-// fetch brings the files that are named by hash here, all or none.
-func (m *Master) fetch(ctx context.Context, node string, files []tasks.OutputFile) error {
+// fetch brings the files that are named by hash here, all or none; those of a durable
+// task onto the disk.
+func (m *Master) fetch(ctx context.Context, node string, files []tasks.OutputFile, durable bool) error {
 	for i := range files {
 		if files[i].Blob == "" {
 			continue
@@ -323,6 +324,11 @@ func (m *Master) fetch(ctx context.Context, node string, files []tasks.OutputFil
 		err := errors.New("this agent keeps no files")
 		if m.cfg.Fetch != nil {
 			err = m.cfg.Fetch(ctx, node, &files[i].Content)
+		}
+		if err == nil && durable {
+			if err = m.cfg.Sync(&files[i].Content); err != nil {
+				m.cfg.Release(&files[i].Content)
+			}
 		}
 		if err != nil {
 			for j := range files[:i] {

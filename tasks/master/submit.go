@@ -34,6 +34,13 @@ func (m *Master) submit(ctx context.Context, s *tasks.Submission, follow bool) (
 	if err != nil {
 		return nil, nil, err
 	}
+	if m.keeps(&s.Options) {
+		for _, c := range contents(&s.Task) {
+			if err := m.cfg.Sync(c); err != nil {
+				return nil, nil, fmt.Errorf("%w: %w", tasks.ErrNotKept, err)
+			}
+		}
+	}
 	own := tasks.ID{}
 	if s.Target.N > 1 {
 		own = m.ids.Next()

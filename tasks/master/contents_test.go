@@ -1,0 +1,65 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/scagent/scagent/tasks"
+)
+
+// Files that a task in the journal names are on disk before it is accepted, those
+// that it made before it has ended, and both are held again after a restart.
+func TestFilesAreOnDiskBeforeTheJournalNamesThem(t *testing.T) {
+	in, out := hash('1'), hash('2')
+	durably(t, 1, func(context.Context, *tasks.Attempt) tasks.Outcome {
+		return tasks.Outcome{Outputs: []tasks.OutputFile{{Name: "o", Content: tasks.Content{Blob: out, Size: 5}}}}
+	}, func(t *testing.T, b *bench) {
+		var mu sync.Mutex
+		held, synced := map[string]int{}, map[string]bool{}
+		hold := func(n int) func(*tasks.Content) {
+			return func(c *tasks.Content) { mu.Lock(); held[c.Blob] += n; mu.Unlock() }
+		}
+		b.change = func(cfg *Config) {
+			cfg.Hold, cfg.Release = hold(1), hold(-1)
+			cfg.Fetch = func(_ context.Context, _ string, c *tasks.Content) error { hold(1)(c); return nil }
+			cfg.Sync = func(c *tasks.Content) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if c.Size == 0 {
+					return errors.New("the disk is gone")
+				}
+				synced[c.Blob] = true
+				return nil
+			}
+		}
+		b.killMaster()
+		b.restartMaster()
+		s := cmd("x", tasks.Any())
+		s.Task.Inputs = []tasks.Input{{Name: "i", Content: tasks.Content{Blob: in}}}
+		if _, err := b.m.Submit(t.Context(), s); !errors.Is(err, tasks.ErrNotKept) {
+			t.Errorf("Submit with a file that cannot be put on disk = %v, want ErrNotKept", err)
+		}
+		s.Task.Inputs[0].Size = 5
+		b.wait(b.submit(s))
+		if !synced[in] || !synced[out] || held[in] != 0 || held[out] != 1 {
+			t.Errorf("on disk %v, held %v; want both, and the output held", synced, held)
+		}
+		clear(held)
+		b.killMaster()
+		b.restartMaster()
+		if held[in] != 0 || held[out] != 1 {
+			t.Errorf("after a restart %v is held, want the output", held)
+		}
+	})
+}
+
+// hash is the name of a content.
+func hash(digit byte) string {
+	b := make([]byte, 64)
+	for i := range b {
+		b[i] = digit
+	}
+	return string(b)
+}
