@@ -3,7 +3,6 @@ package journal
 import (
 	"cmp"
 	"encoding/binary"
-	"maps"
 
 	"github.com/google/btree"
 	"github.com/scagent/scagent/tasks"
@@ -123,6 +122,3 @@ func (x *index) drop(k Kind, it item) (unused sum, some bool) {
 	delete(x.refs, h)
 	return h, true
 }
-
-// named returns the files that records name.
-func (x *index) named() map[sum]int { return maps.Clone(x.refs) }

@@ -318,6 +318,52 @@ func TestReopenedJournalEqualsModel(t *testing.T) {
 	wantContents(t, mustOpen(t, cfg), want)
 }
 
+// TestReadersSeeEachRecordWhileItIsMoved: compaction closes and removes files
+// that readers are about to read.
+func TestReadersSeeEachRecordWhileItIsMoved(t *testing.T) {
+	j := mustOpen(t, smallConfig(t.TempDir()))
+	const kept = 50
+	for n := range kept {
+		size := 100 + n%2*1000 // some in files
+		mustTry(t, j, put(1, n, strings.Repeat(string(rune('A'+n)), size)))
+	}
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				for n := range kept {
+					if v, err := j.Get(1, id(n)); err != nil || string(v[:1]) != string(rune('A'+n)) {
+						t.Errorf("Get of record %d = %.10q, %v", n, v, err)
+						return
+					}
+				}
+				if err := j.Scan(2, tasks.ID{}, func(tasks.ID, []byte) error { return nil }); err != nil {
+					t.Errorf("Scan of what changes: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for n := range 6000 {
+		j.Write(func(error) {}, put(2, n%20, strings.Repeat("x", n%600)))
+		if n%500 == 0 {
+			mustTry(t, j)
+		}
+	}
+	mustTry(t, j)
+	close(stop)
+	readers.Wait()
+	if first := j.index.segments[0].number; first < 100 {
+		t.Errorf("the oldest segment is %d: hardly anything was compacted", first)
+	}
+}
+
 // wantBounded checks that the log is not much longer than what is in it.
 func wantBounded(t testing.TB, j *Journal) {
 	t.Helper()
