@@ -68,8 +68,8 @@
 // targets (2 cores, ext4, Go 1.26, five runs interleaved with the bare call, one
 // record of 300 bytes) its median is 1.24 to 1.46 times that of 4 KiB appended to
 // a file and synced; a durable submit may take 1.3 times as long. Here it is
-// 0.9 to 1.1 times, goroutines included. In bulk bbolt, in transactions of 1,000,
-// writes 200,000 to 460,000 records/s, and this package 640,000 to 820,000
+// 0.8 to 1.1 times, goroutines included. In bulk bbolt, in transactions of 1,000,
+// writes 200,000 to 460,000 records/s, and this package 410,000 to 820,000
 // (BenchmarkWrite). A file of bbolt that is damaged makes it panic, grows but
 // never shrinks, and a full disk below its map is a signal; here each of these is
 // an error with a remedy. Segments are not allocated ahead: 4 KiB written into
