@@ -35,6 +35,7 @@ func commands() []entry {
 		{"secret", func(e *Env) cli.Command { return &SecretCommand{env: e} }},
 		{"info", func(e *Env) cli.Command { return &InfoCommand{e} }},
 		{"bench", func(e *Env) cli.Command { return &BenchCommand{e} }},
+		{"journal", func(e *Env) cli.Command { return &JournalCommand{e} }},
 		{"demo", func(e *Env) cli.Command { return &DemoCommand{e} }},
 		{"version", func(e *Env) cli.Command { return &VersionCommand{e} }},
 		{"help", func(e *Env) cli.Command { return &HelpCommand{e} }},

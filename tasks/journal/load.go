@@ -38,7 +38,7 @@ func segmentNumber(name string) (uint32, bool) {
 }
 
 // remedy is what to do about damage.
-const remedy = "nothing was changed; restore a copy of the directory, or keep what is intact with Salvage (scagent journal salvage)"
+const remedy = "nothing was changed; restore a copy of the directory, or keep what is intact with: scagent journal salvage"
 
 // noOffset is for damage to a file as a whole.
 const noOffset = -1
