@@ -23,34 +23,64 @@ func (t *task) durable() bool { return t.run.durable }
 // keeps says whether a submission with these options goes into the journal.
 func (m *Master) keeps(o *tasks.Options) bool { return m.cfg.Journal != nil && !o.Ephemeral }
 
-// acceptLocked puts a new run into the journal. The lock is given up until it is on
-// disk; on an error nothing is left of the run.
-func (m *Master) acceptLocked(r *Run, s *tasks.Submission, spec []byte) error {
-	r.accepting = true
-	defer func() { r.accepting = false }()
-	for _, t := range r.tasks { // workers that the tasks are for stay meanwhile
-		if t.bound != nil {
-			t.bound.pinned++
+// acceptLocked puts new runs into the journal, those that belong there, and says that
+// they are submitted. The lock is given up until they are on disk, all or none; on an
+// error nothing is left of any.
+func (m *Master) acceptLocked(news ...*submission) error {
+	var records []journal.Record
+	for _, n := range news {
+		if n.run.durable {
+			records = append(records, journal.Record{Kind: kindRun, ID: n.run.id, Value: n.run.encode(n.Submission, n.spec)})
 		}
 	}
+	if len(records) > 0 {
+		if err := m.journalRunsLocked(news, records); err != nil {
+			err = fmt.Errorf("%w: %w", tasks.ErrNotKept, err)
+			for _, n := range news {
+				m.cfg.History.Add(history.Event{Name: history.Refused, Run: n.run.id, Why: err.Error()})
+				m.undoLocked(n)
+			}
+			return err
+		}
+	}
+	for _, n := range news {
+		m.submittedLocked(n)
+	}
+	return nil
+}
+
+// journalRunsLocked writes the records of new runs.
+func (m *Master) journalRunsLocked(news []*submission, records []journal.Record) error {
+	pin := func(d int) { // workers that the tasks are for stay meanwhile
+		for _, n := range news {
+			n.run.accepting = d > 0
+			for _, w := range n.bound {
+				if w.pinned += d; d < 0 {
+					m.forgetWorkerLocked(w)
+				}
+			}
+		}
+	}
+	pin(1)
 	accepted := make(chan error, 1)
-	m.cfg.Journal.Try(func(err error) { accepted <- err }, journal.Record{Kind: kindRun, ID: r.id, Value: r.encode(s, spec)})
+	m.cfg.Journal.Try(func(err error) { accepted <- err }, records...)
 	m.mu.Unlock()
 	err := <-accepted
 	m.mu.Lock()
-	for _, t := range r.tasks {
-		if t.bound != nil {
-			t.bound.pinned--
-			m.forgetWorkerLocked(t.bound)
+	pin(-1)
+	if err == nil && m.cfg.History.On() {
+		for _, n := range news {
+			for _, t := range n.run.tasks {
+				m.cfg.History.Add(history.Event{Name: history.Journaled, Task: t.id, What: history.TheTask})
+			}
 		}
 	}
-	if err == nil {
-		for _, t := range r.tasks {
-			m.cfg.History.Add(history.Event{Name: history.Journaled, Task: t.id, What: history.TheTask})
-		}
-		return nil
-	}
-	for _, t := range r.tasks {
+	return err
+}
+
+// undoLocked forgets a new run, of which nothing was told to anybody.
+func (m *Master) undoLocked(n *submission) {
+	for _, t := range n.run.tasks {
 		if t.step == ending { // cancelled meanwhile; that will not be on disk either
 			continue
 		}
@@ -60,8 +90,7 @@ func (m *Master) acceptLocked(r *Run, s *tasks.Submission, spec []byte) error {
 		m.releaseContentsLocked(t)
 		delete(m.tasks, t.id)
 	}
-	delete(m.runs, r.id)
-	return fmt.Errorf("%w: %w", tasks.ErrNotKept, err)
+	delete(m.runs, n.run.id)
 }
 
 // journalLocked writes a record of t, and goes on with then, under the lock, when it

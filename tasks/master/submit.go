@@ -27,64 +27,128 @@ func (m *Master) SubmitFollowed(ctx context.Context, s tasks.Submission) (*Run, 
 }
 
 func (m *Master) submit(ctx context.Context, s *tasks.Submission, follow bool) (*Run, *Follower, error) {
-	if err := s.Validate(); err != nil {
-		return nil, nil, err
-	}
-	spec, err := specOf(&s.Task)
+	n, err := m.prepare(s)
 	if err != nil {
 		return nil, nil, err
-	}
-	if m.keeps(&s.Options) {
-		for _, c := range contents(&s.Task) {
-			if err := m.cfg.Sync(c); err != nil {
-				return nil, nil, fmt.Errorf("%w: %w", tasks.ErrNotKept, err)
-			}
-		}
-	}
-	own := tasks.ID{}
-	if s.Target.N > 1 {
-		own = m.ids.Next()
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c, err := m.classLocked(classOf(s, nil, own), s, nil)
-	if err != nil {
+	if err := m.admitLocked(ctx, n); err != nil {
 		return nil, nil, err
 	}
-	m.enterClassLocked(c) // so that it stays while the lock is given up
-	defer m.leaveClassLocked(c)
-	sel, err := m.awaitLocked(ctx, s, c)
-	if err != nil {
+	defer m.leaveClassLocked(n.class)
+	if err := m.acceptLocked(n); err != nil {
 		return nil, nil, err
 	}
-	if err := m.fullLocked(sel.count); err != nil {
-		return nil, nil, err
-	}
-	r := m.runLocked(s, c, spec, sel)
-	m.cfg.History.Add(history.Event{Name: history.Submit, Run: r.id})
-	if r.durable {
-		if err := m.acceptLocked(r, s, spec); err != nil {
-			m.cfg.History.Add(history.Event{Name: history.Refused, Run: r.id, Why: err.Error()})
-			return nil, nil, err
-		}
-	}
-	m.submittedLocked(r, sel)
 	var f *Follower
 	if follow {
-		f = m.followLocked(r, r.tasks, true)
+		f = m.followLocked(n.run, n.run.tasks, true)
 	}
-	m.startLocked(r, c, sel)
-	return r, f, nil
+	m.startLocked(n)
+	return n.run, f, nil
+}
+
+// MaxMany is how many submissions SubmitMany takes at a time.
+const MaxMany = 10_000
+
+// SubmitMany is Submit for many submissions: all are accepted, or none, which takes
+// hardly longer than one. An error says which of them it is about.
+func (m *Master) SubmitMany(ctx context.Context, ss []tasks.Submission) ([]*Run, error) {
+	if len(ss) > MaxMany {
+		return nil, fmt.Errorf("%w: %d at a time; want at most %d", tasks.ErrBadOptions, len(ss), MaxMany)
+	}
+	news := make([]*submission, len(ss))
+	for i := range ss {
+		var err error
+		if news[i], err = m.prepare(&ss[i]); err != nil {
+			return nil, fmt.Errorf("submission %d: %w", i, err)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, n := range news {
+		if err := m.admitLocked(ctx, n); err != nil {
+			for _, n := range news[:i] {
+				m.undoLocked(n)
+			}
+			return nil, fmt.Errorf("submission %d: %w", i, err)
+		}
+		defer m.leaveClassLocked(n.class)
+	}
+	if err := m.acceptLocked(news...); err != nil {
+		return nil, err
+	}
+	runs := make([]*Run, len(news))
+	for i, n := range news {
+		runs[i] = n.run
+		m.startLocked(n)
+	}
+	return runs, nil
+}
+
+// submission is one on its way to become a run.
+type submission struct {
+	*tasks.Submission
+	spec  []byte
+	own   tasks.ID // see classOf
+	class *class
+	selection
+	run *Run
+}
+
+// prepare does what needs no lock.
+func (m *Master) prepare(s *tasks.Submission) (*submission, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	spec, err := specOf(&s.Task)
+	if err != nil {
+		return nil, err
+	}
+	n := &submission{Submission: s, spec: spec}
+	if m.keeps(&s.Options) {
+		for _, c := range contents(&s.Task) {
+			if err := m.cfg.Sync(c); err != nil {
+				return nil, fmt.Errorf("%w: %w", tasks.ErrNotKept, err)
+			}
+		}
+	}
+	if s.Target.N > 1 {
+		n.own = m.ids.Next()
+	}
+	return n, nil
+}
+
+// admitLocked makes the run, when there are workers for it. The lock is given up while
+// it waits for them. The caller leaves the class.
+func (m *Master) admitLocked(ctx context.Context, n *submission) error {
+	c, err := m.classLocked(classOf(n.Submission, nil, n.own), n.Submission, nil)
+	if err != nil {
+		return err
+	}
+	n.class = c
+	m.enterClassLocked(c) // so that it stays while the lock is given up
+	if n.selection, err = m.awaitLocked(ctx, n.Submission, c); err == nil {
+		err = m.fullLocked(n.count)
+	}
+	if err != nil {
+		m.leaveClassLocked(c)
+		return err
+	}
+	n.run = m.runLocked(n)
+	m.cfg.History.Add(history.Event{Name: history.Submit, Run: n.run.id})
+	return nil
 }
 
 // submittedLocked writes down that the ids of the tasks of r are given out.
-func (m *Master) submittedLocked(r *Run, sel selection) {
+func (m *Master) submittedLocked(n *submission) {
 	if !m.cfg.History.On() {
 		return
 	}
-	if sel.bound != nil {
+	r := n.run
+	if n.bound != nil {
 		e := history.Event{Name: history.Targets, Run: r.id}
-		for _, w := range sel.bound {
+		for _, w := range n.bound {
 			e.Workers = append(e.Workers, w.id)
 		}
 		m.cfg.History.Add(e)
@@ -273,22 +337,22 @@ func (m *Master) namesLocked() string {
 }
 
 // runLocked makes the run and its tasks.
-func (m *Master) runLocked(s *tasks.Submission, c *class, spec []byte, sel selection) *Run {
+func (m *Master) runLocked(s *submission) *Run {
 	r := &Run{m: m, id: m.ids.Next(), several: s.Target.Several(), sealed: true, durable: m.keeps(&s.Options)}
 	if s.Target.N > 1 {
 		r.used = map[*worker]*task{}
 	}
-	batch := make([]task, sel.count)
-	if r.tasks = r.one[:]; sel.count != 1 {
-		r.tasks = make([]*task, sel.count)
+	batch := make([]task, s.count)
+	if r.tasks = r.one[:]; s.count != 1 {
+		r.tasks = make([]*task, s.count)
 	}
 	for i := range batch {
 		t := &batch[i]
-		if sel.bound != nil {
-			t.bound = sel.bound[i]
+		if s.bound != nil {
+			t.bound = s.bound[i]
 		}
 		r.tasks[i] = t
-		m.addLocked(r, c, t, spec)
+		m.addLocked(r, s.class, t, s.spec)
 	}
 	if cs := contents(&s.Task); len(cs) > 0 {
 		for _, t := range r.tasks {
@@ -325,19 +389,20 @@ func (m *Master) keepLocked(t *task, cs []*tasks.Content) {
 }
 
 // startLocked queues the tasks of a new run and gives out what can be.
-func (m *Master) startLocked(r *Run, c *class, sel selection) {
+func (m *Master) startLocked(n *submission) {
+	r := n.run
 	for _, t := range r.tasks {
 		if t.step == none && !t.state.Final() { // else it was cancelled meanwhile
 			m.queueLocked(t)
 		}
 	}
-	if sel.bound == nil {
-		m.spreadLocked(c)
+	if n.bound == nil {
+		m.spreadLocked(n.class)
 		return
 	}
-	if len(sel.bound) > 1 {
+	if len(n.bound) > 1 {
 		var far []*worker
-		for _, w := range sel.bound {
+		for _, w := range n.bound {
 			if w.link == nil && !w.dialling && w.info.ID != m.cfg.Node {
 				far = append(far, w)
 			}
@@ -346,7 +411,7 @@ func (m *Master) startLocked(r *Run, c *class, sel selection) {
 			m.announceLocked(r.id, far)
 		}
 	}
-	for _, w := range sel.bound {
+	for _, w := range n.bound {
 		m.dispatchLocked(w)
 	}
 }
