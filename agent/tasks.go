@@ -55,6 +55,21 @@ func (a *Agent) Submit(ctx context.Context, s tasks.Submission) (*master.Run, er
 	return a.master.Submit(ctx, s)
 }
 
+// SubmitMany is Submit for up to master.MaxMany submissions: all are accepted, which
+// takes hardly longer than one, or none.
+func (a *Agent) SubmitMany(ctx context.Context, ss []tasks.Submission) ([]*master.Run, error) {
+	if err := a.mayMaster(); err != nil {
+		return nil, err
+	}
+	ss = slices.Clone(ss)
+	for i := range ss {
+		if err := a.prepare(&ss[i]); err != nil {
+			return nil, fmt.Errorf("submission %d: %w", i, err)
+		}
+	}
+	return a.master.SubmitMany(ctx, ss)
+}
+
 // SubmitFollowed is Submit with a follower, which gets every byte that the tasks
 // write, and must be read and closed.
 func (a *Agent) SubmitFollowed(ctx context.Context, s tasks.Submission) (*master.Run, *master.Follower, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -598,6 +599,40 @@ func TestTheAuditSetsStuckTasksGoing(t *testing.T) {
 		b.wait(busy)
 		if rs := b.wait(run); rs[0].State != tasks.StateDone {
 			t.Errorf("it is %s, want done", rs[0].State)
+		}
+	})
+}
+
+// Of many submissions all are accepted, or none.
+func TestManyAreAcceptedTogether(t *testing.T) {
+	var c tally
+	durably(t, 2, c.run(time.Second), func(t *testing.T, b *bench) {
+		many := []tasks.Submission{cmd("0", tasks.Any()), cmd("1", tasks.All()), cmd("2", tasks.On("w2"), func(o *tasks.Options) { o.Ephemeral = true })}
+		for i, bad := range []tasks.Submission{cmd("", tasks.Any()), cmd("x", tasks.On("nobody"), func(o *tasks.Options) { o.WaitWorkers = 0 })} {
+			if _, err := b.m.SubmitMany(t.Context(), append(many[:3:3], bad)); err == nil || !strings.Contains(err.Error(), "submission 3: ") {
+				t.Errorf("with bad submission %d the error is %v", i, err)
+			}
+		}
+		b.m.cfg.Journal = full{b.journal}
+		if _, err := b.m.SubmitMany(t.Context(), many); !errors.Is(err, tasks.ErrNotKept) {
+			t.Errorf("on a full disk the error is %v", err)
+		}
+		b.m.cfg.Journal = b.journal
+		time.Sleep(time.Minute)
+		if s := b.m.Stats(); s.Open != 0 || s.Submitted != 0 || len(c.starts) != 0 || len(b.m.live) != 0 {
+			t.Errorf("of what was refused something is left: %+v, %d starts, %d classes", s, len(c.starts), len(b.m.live))
+		}
+		runs, err := b.m.SubmitMany(t.Context(), many)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, n := range []int{1, 2, 1} {
+			if rs := b.wait(runs[i]); len(rs) != n || string(rs[0].Value) != fmt.Sprintf("%q", fmt.Sprint(i)) {
+				t.Errorf("run %d: %+v", i, rs)
+			}
+		}
+		if _, err := b.m.SubmitMany(t.Context(), make([]tasks.Submission, MaxMany+1)); !errors.Is(err, tasks.ErrBadOptions) {
+			t.Errorf("too many: %v", err)
 		}
 	})
 }
