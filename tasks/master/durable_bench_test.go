@@ -1,6 +1,7 @@
 package master
 
 import (
+	"context"
 	"io"
 	"log"
 	"os"
@@ -75,5 +76,45 @@ func BenchmarkAppendAndSync(b *testing.B) {
 		if err := f.Sync(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkRestart starts a master that has 100,000 tasks in its journal, and waits until
+// a worker runs the first of them.
+func BenchmarkRestart(b *testing.B) {
+	began := make(chan struct{}, 1)
+	bn := newBench(b, log.New(io.Discard, "", 0), func(bn *bench) { bn.dir = b.TempDir() })
+	defer bn.close()
+	w := bn.add("w1", func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+		select {
+		case began <- struct{}{}:
+		default:
+		}
+		return stopped(ctx)
+	})
+	many := make([]tasks.Submission, MaxMany)
+	for i := range many {
+		many[i] = cmd("echo", tasks.Any())
+	}
+	for range 100_000 / MaxMany {
+		if _, err := bn.m.SubmitMany(b.Context(), many); err != nil {
+			b.Fatal(err)
+		}
+	}
+	<-began
+	for b.Loop() {
+		b.StopTimer()
+		bn.killMaster()
+		bn.kill(w.name)
+		bn.add(w.name, func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+			select {
+			case began <- struct{}{}:
+			default:
+			}
+			return stopped(ctx)
+		})
+		b.StartTimer()
+		bn.restartMaster()
+		<-began
 	}
 }
