@@ -3,12 +3,12 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
+	"io"
 	"os"
 	"testing"
 	"time"
 
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/test/chaos/cluster"
 )
 
@@ -31,7 +31,7 @@ func TestNothingIsLostWhileWorkersAreKilled(t *testing.T) {
 	o.tasks, o.spread, o.work = 500, 12*time.Second, 200*time.Millisecond
 	o.seed, o.spareMaster, o.keep = 1, true, true
 	o.log = t.Output()
-	if err := o.check(); err != nil {
+	if err := o.validate(); err != nil {
 		t.Fatal(err)
 	}
 	res, err := run(t.Context(), o)
@@ -47,42 +47,37 @@ func TestNothingIsLostWhileWorkersAreKilled(t *testing.T) {
 		t.Errorf("%d of 500 are done after %d starts and %v", res.Done, res.Starts, res.faults)
 	}
 	kills := 0
-	for _, e := range events(t, res.dir+"/faults.jsonl") {
-		if e.Event != "fault" || e.Mono == 0 || e.Node == "m1" || time.Since(e.Wall) > time.Minute {
-			t.Errorf("the faults have %+v", e)
-		}
-		if e.Kind == "kill" {
+	for _, e := range events(t, res.dir+"/history-harness.jsonl") {
+		if e.Name == history.Fault && e.What == history.Kill {
 			kills++
+			if len(e.Peer) != 26 || time.Since(time.Unix(0, e.Wall)) > time.Minute {
+				t.Errorf("the history has %+v; want the id of a node", e)
+			}
 		}
 	}
 	if kills != res.faults["kill"] {
-		t.Errorf("the faults have %d kills, want %d", kills, res.faults["kill"])
+		t.Errorf("the history has %d kills, want %d", kills, res.faults["kill"])
 	}
 }
 
-// event is a line of faults.jsonl.
-type event struct {
-	Mono  int64     `json:"mono"`
-	Wall  time.Time `json:"wall"`
-	Event string    `json:"ev"`
-	Kind  string    `json:"kind"`
-	Node  string    `json:"node"`
-	To    string    `json:"to"`
-}
-
-func events(t *testing.T, path string) (list []event) {
+// events returns what is in a history.
+func events(t *testing.T, path string) (list []history.Event) {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		var e event
-		if err := json.Unmarshal(s.Bytes(), &e); err != nil {
-			t.Fatalf("%v in %q", err, s.Text())
+	r := history.NewReader(f)
+	for {
+		var e history.Event
+		switch err := r.Next(&e); err {
+		case nil:
+			list = append(list, e)
+		case io.EOF:
+			return list
+		default:
+			t.Fatal(err)
 		}
-		list = append(list, e)
 	}
-	return list
 }

@@ -1,27 +1,30 @@
+//go:build linux
+
 package main
 
 import (
-	"fmt"
-	"os/exec"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/scagent/scagent/test/check/verify"
 )
 
-// evidence is what a run leaves for a checker, as paths.
-type evidence struct {
-	histories []string // JSON lines of the agents, one file each
-	faults    string   // JSON lines of the cluster
-	truth     string   // what the tasks wrote
+// check holds the histories in the directory of a run that is over, and its truth,
+// against the invariants. All tasks must have ended by now.
+func check(dir string) (*verify.Report, error) {
+	histories, err := filepath.Glob(filepath.Join(dir, "history-*.jsonl"))
+	if err != nil {
+		return nil, err
+	}
+	cfg := verify.DefaultConfig()
+	cfg.Settle = 0
+	return verify.Check(cfg, sources(histories...), sources(filepath.Join(dir, "truth")))
 }
 
-// check runs a program over the evidence and returns what it says. It is run as
-//
-//	checker -faults FILE -truth FILE HISTORY…
-//
-// and exits with 0 when every invariant holds.
-func check(checker string, e evidence) (said string, err error) {
-	cmd := exec.Command(checker, append([]string{"-faults", e.faults, "-truth", e.truth}, e.histories...)...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%s: %w", checker, err)
+func sources(paths ...string) (list []verify.Source) {
+	for _, path := range paths {
+		list = append(list, verify.Source{Name: path, Open: func() (io.ReadCloser, error) { return os.Open(path) }})
 	}
-	return string(out), err
+	return list
 }

@@ -24,7 +24,7 @@ const diskBytes = 64 << 20
 func defaults() options {
 	return options{
 		tasks: 10_000, workers: 4, masters: 1, slots: 2, attempts: 100, kept: 10_000, work: 5 * time.Millisecond,
-		clients: 16, window: 4000, profile: "kills", logLevel: "WARN", log: os.Stderr,
+		clients: 16, window: 4000, profile: "kills", check: true, logLevel: "WARN", log: os.Stderr,
 	}
 }
 
@@ -44,12 +44,11 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "the same `N` does the same faults (default: the time)")
 	flag.BoolVar(&o.spareMaster, "spare-master", false, "agents and disks of masters are not struck, their network is")
 	flag.BoolVar(&o.fabric, "fabric", false, "connect the hosts by a switch in user space (default: profiles that need it)")
-	flag.BoolVar(&o.history, "history", false, "agents write histories")
-	flag.StringVar(&o.checker, "check", "", "run `PROGRAM` over the histories: PROGRAM -faults FILE -truth FILE HISTORY…")
+	flag.BoolVar(&o.check, "check", o.check, "agents write histories, which are checked in the end; see test/check/verify")
 	flag.BoolVar(&o.keep, "keep", false, "keep the directory of a run without problems too")
 	flag.StringVar(&o.logLevel, "log-level", o.logLevel, "agents log from `LEVEL` on")
 	flag.Parse()
-	if err := o.check(); err != nil || flag.NArg() > 0 {
+	if err := o.validate(); err != nil || flag.NArg() > 0 {
 		if err == nil {
 			err = fmt.Errorf("%q is not an option", flag.Arg(0))
 		}
@@ -72,8 +71,8 @@ func main() {
 	}
 }
 
-// check says what is wrong with the options, and adds what the profile needs.
-func (o *options) check() error {
+// validate says what is wrong with the options, and adds what the profile needs.
+func (o *options) validate() error {
 	for _, c := range []struct {
 		flag        string
 		n, min, max int

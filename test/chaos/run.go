@@ -20,6 +20,7 @@ import (
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/test/chaos/cluster"
 	"github.com/scagent/scagent/test/chaos/nemesis"
+	"github.com/scagent/scagent/test/check/verify"
 )
 
 // options are what a run is.
@@ -35,8 +36,7 @@ type options struct {
 	spareMaster                    bool
 	fabric                         bool
 	diskBytes                      int64
-	history                        bool
-	checker                        string
+	check                          bool
 	keep                           bool
 	logLevel                       string
 
@@ -57,7 +57,7 @@ type result struct {
 	unclear  int64
 	ended    int // agents that ended by themselves
 	took     time.Duration
-	checked  string // what the checker said
+	checked  *verify.Report // nil: nothing was checked
 	problems []string
 }
 
@@ -72,7 +72,7 @@ func run(ctx context.Context, o options) (res *result, err error) {
 	defer func() {
 		if keep {
 			d.Keep()
-			fmt.Fprintf(o.log, "seed %d; kept in %s: run.log, what each agent wrote, faults.jsonl, truth, state\n", o.seed, d.Path)
+			fmt.Fprintf(o.log, "seed %d; kept in %s: run.log, what each agent wrote, histories, truth, state\n", o.seed, d.Path)
 		} else if e := d.Remove(); err == nil {
 			err = e
 		}
@@ -175,7 +175,7 @@ func (r *runner) start(ctx context.Context) error {
 		return err
 	}
 	cfg := cluster.Config{Dir: r.dir, Binary: binary, Seed: r.seed, Fabric: r.fabric, DiskBytes: r.diskBytes, Args: []string{"-log-level", r.logLevel}, Log: func(line string) { r.log.Println(line) }}
-	if r.history {
+	if r.check {
 		cfg.Args = append(cfg.Args, "-history", r.path("history-NAME.jsonl"))
 	}
 	masters, workers := r.names()
@@ -266,6 +266,8 @@ func (r *runner) stress(ctx context.Context) error {
 func (r *runner) settle(ctx context.Context) error {
 	if acked := r.load.acked.Load(); !r.load.await(ctx, acked) {
 		r.log.Printf("%d tasks are not final %s after all faults have ended", acked-r.load.final.Load(), settleTimeout)
+	} else if !r.load.quiet(ctx) {
+		r.log.Printf("tasks that were not acknowledged are not final %s after all others", settleTimeout)
 	}
 	if r.spareMaster {
 		return ctx.Err()
@@ -296,7 +298,9 @@ func (r *runner) verdict(ctx context.Context) (*result, error) {
 	res := &result{faults: r.faults, refused: r.load.refused.Load(), unclear: r.load.unclear.Load()}
 	var failed []string
 	res.ended, failed = r.cluster.Ended()
-	// What still runs writes to the truth.
+	if err := r.cluster.Stop(); err != nil {
+		failed = append(failed, err.Error())
+	}
 	if err := r.cluster.SaveDisks(); err != nil {
 		return nil, err
 	}
@@ -314,13 +318,12 @@ func (r *runner) verdict(ctx context.Context) (*result, error) {
 	}
 	res.report = r.load.ledger.report(strays)
 	res.problems = append(res.report.problems(r.attempts == 1, int(res.unclear), r.kept), failed...)
-	if r.checker != "" {
-		histories, err := filepath.Glob(r.path("history-*.jsonl"))
-		if err != nil {
+	if r.check {
+		if res.checked, err = check(r.dir); err != nil {
 			return nil, err
 		}
-		if res.checked, err = check(r.checker, evidence{histories, r.path("faults.jsonl"), r.path("truth")}); err != nil {
-			res.problems = append(res.problems, err.Error())
+		if n := len(res.checked.Violations); n > 0 {
+			res.problems = append(res.problems, fmt.Sprintf("%d violations of the invariants", n))
 		}
 	}
 	if len(res.faults) == 0 && res.Duplicates > 0 {
@@ -358,7 +361,11 @@ func (res *result) print(w io.Writer) {
 	fmt.Fprintf(w, "still known at the end %d; agents that ended by themselves %d\n", res.Kept, res.ended)
 	fmt.Fprintf(w, "faults %v\n", res.faults)
 	fmt.Fprintf(w, "time %.1fs, %.0f tasks/s\n", res.took.Seconds(), float64(res.Acknowledged)/res.took.Seconds())
-	fmt.Fprint(w, res.checked)
+	if res.checked != nil {
+		if err := res.checked.Print(w); err != nil {
+			fmt.Fprintf(w, "PROBLEM: the histories cannot be read again: %v\n", err)
+		}
+	}
 	for _, p := range res.problems {
 		fmt.Fprintf(w, "PROBLEM: %s\n", p)
 	}

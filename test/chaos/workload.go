@@ -220,6 +220,31 @@ func (w *workload) learn(m *master, s api.TaskStatus) {
 	}
 }
 
+// quiet waits until no master has a task that is not final, also none of which nobody
+// knows whether its submission arrived. It returns false if that takes too long, or
+// ctx ends.
+func (w *workload) quiet(ctx context.Context) bool {
+	open := []tasks.State{tasks.StateQueued, tasks.StateRunning}
+	for deadline := time.Now().Add(settleTimeout); ; {
+		busy := false
+		for _, m := range w.masters {
+			some, err := m.client.Tasks(ctx, client.Filter{States: open, Limit: 1})
+			busy = busy || err != nil || len(some) > 0
+		}
+		if !busy {
+			return true
+		}
+		select {
+		case <-time.After(askEvery / 5):
+		case <-ctx.Done():
+			return false
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+}
+
 // settle stops asking for a task.
 func (w *workload) settle(m *master, id tasks.ID) {
 	m.mu.Lock()

@@ -73,6 +73,20 @@ func (c *Cgroup) removeStale(parent string) {
 	}
 }
 
+// Below returns the names of the cgroups that were made directly below it.
+func (c *Cgroup) Below() (names []string) {
+	if !c.Usable() {
+		return nil
+	}
+	entries, _ := os.ReadDir(c.path)
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
 // Remove kills what is in it, and removes it and all below.
 func (c *Cgroup) Remove() {
 	if c.dir == nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/scagent/scagent/test/chaos/nemesis"
 )
 
-// Apply does a fault, or ends one, and records it. What is done to an agent that does
+// Apply does a fault, or ends one, and writes it down: its begin before it is done, its
+// end after that. What is done to an agent that does
 // not run, as another fault has killed it, is skipped.
 func (c *Cluster) Apply(f nemesis.Fault) error {
 	n, to := c.Node(f.Node), c.Node(f.To)
@@ -68,18 +69,20 @@ func (c *Cluster) Apply(f nemesis.Fault) error {
 		return fmt.Errorf("there is no fault %q", f.Kind)
 	}
 	if !ends {
-		if err := c.record(f); err != nil {
-			return err
-		}
+		c.begins(f)
 	}
 	err := do()
-	if errors.Is(err, errNothing) {
-		return nil
+	nothing := errors.Is(err, errNothing)
+	switch {
+	case err != nil && !nothing:
+		return err
+	case f.Kind == nemesis.Kill: // what was done to the agent ends with it
+		c.over(nemesis.Fault{Kind: nemesis.Stop, Node: f.Node})
+		c.over(nemesis.Fault{Kind: nemesis.FDs, Node: f.Node})
+	case ends || nothing:
+		c.over(f)
 	}
-	if ends && err == nil {
-		err = c.record(f)
-	}
-	return err
+	return nil
 }
 
 // Heal ends all faults, and starts the agents that do not run.
@@ -112,6 +115,9 @@ func (c *Cluster) Heal() error {
 		} else {
 			do(nemesis.Fault{Kind: nemesis.Start, Node: n.Name})
 		}
+	}
+	for f := range c.open { // of agents that ended by themselves
+		c.overs(f)
 	}
 	return errors.Join(errs...)
 }

@@ -4,9 +4,9 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"log"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -15,10 +15,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/scagent/scagent/agent/api"
 	"github.com/scagent/scagent/agent/client"
+	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/test/chaos/fabric"
-	"github.com/scagent/scagent/test/chaos/nemesis"
 	"github.com/scagent/scagent/test/hosts"
 )
 
@@ -60,10 +59,13 @@ type Cluster struct {
 	nodes    []*Node
 	wg       sync.WaitGroup // a waiter for each process
 
+	// history has the faults, and what was found after the run; constant.
+	history *history.Log
+	open    map[fault]bool // that last; of the goroutine that applies faults
+
 	mu     sync.Mutex // guards the fields below
-	faults *os.File
-	failed []string // agents that ended by themselves without an excuse, at most maxFailed
-	ended  int      // all that ended by themselves
+	failed []string   // agents that ended by themselves without an excuse, at most maxFailed
+	ended  int        // all that ended by themselves
 	closed bool
 }
 
@@ -109,14 +111,14 @@ func New(cfg Config) (c *Cluster, err error) {
 	if len(cfg.Nodes) == 0 || len(cfg.Nodes) > 250 {
 		return nil, fmt.Errorf("a cluster of %d nodes; want 1 to 250", len(cfg.Nodes))
 	}
-	c = &Cluster{cfg: cfg, launcher: hosts.NewLauncher(), cgroup: hosts.Cgroup{Name: "scagent-chaos"}}
+	c = &Cluster{cfg: cfg, open: map[fault]bool{}, launcher: hosts.NewLauncher(), cgroup: hosts.Cgroup{Name: "scagent-chaos"}}
 	c.lab = hosts.New(cfg.Dir, c.cgroup.Use)
 	defer func() {
 		if err != nil {
 			c.Close()
 		}
 	}()
-	if c.faults, err = os.OpenFile(c.Path("faults.jsonl"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644); err != nil {
+	if c.history, err = history.Open(c.Path("history-harness.jsonl"), log.New(os.Stderr, "", 0), history.Event{Node: "harness", Boot: "1"}); err != nil {
 		return nil, err
 	}
 	if cfg.Fabric {
@@ -180,7 +182,7 @@ func (c *Cluster) Node(name string) *Node {
 	return nil
 }
 
-// Await waits until the agent of a node sees all nodes alive.
+// Await waits until the agent of a node sees all nodes alive. Then their ids are known.
 func (c *Cluster) Await(ctx context.Context, name string) error {
 	cl, err := c.Node(name).Client()
 	if err != nil {
@@ -198,6 +200,11 @@ func (c *Cluster) Await(ctx context.Context, name string) error {
 			}
 		}
 		if alive == len(c.nodes) {
+			for _, m := range ms {
+				if n := c.Node(m.Name); n != nil {
+					n.id = m.ID
+				}
+			}
 			return nil
 		}
 		select {
@@ -248,37 +255,7 @@ func (c *Cluster) Close() error {
 	for _, n := range c.nodes {
 		errs = append(errs, n.log.Close())
 	}
-	if c.faults != nil {
-		errs = append(errs, c.faults.Close())
-	}
-	return errors.Join(errs...)
-}
-
-// event is a line of faults.jsonl.
-type event struct {
-	Mono    int64        `json:"mono"` // ns of CLOCK_MONOTONIC
-	Wall    api.Time     `json:"wall"`
-	Event   string       `json:"ev"` // fault
-	Kind    nemesis.Kind `json:"kind"`
-	Node    string       `json:"node"`
-	To      string       `json:"to,omitempty"`
-	Proto   string       `json:"proto,omitempty"`
-	Percent *float64     `json:"percent,omitempty"`
-}
-
-// record writes a fault to faults.jsonl.
-func (c *Cluster) record(f nemesis.Fault) error {
-	e := event{Mono: monotonic(), Wall: api.Time{Time: time.Now()}, Event: "fault", Kind: f.Kind, Node: f.Node, To: f.To, Proto: f.Proto}
-	if f.Kind == nemesis.Loss {
-		e.Percent = &f.Percent
-	}
-	line, err := json.Marshal(e)
-	if err == nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		_, err = c.faults.Write(append(line, '\n'))
-	}
-	return err
+	return errors.Join(append(errs, c.history.Close())...)
 }
 
 // Client returns a client of the node's agent. It must be closed.

@@ -14,6 +14,7 @@
 //
 // Packets are dropped by the receiver's kernel, before anybody there sees them, so that
 // the sender learns nothing. What goes through the switch (Config.Fabric) can be
-// delayed, reordered, duplicated and corrupted besides. Each fault is a line in
-// faults.jsonl of the directory: its begin before it is done, its end after that.
+// delayed, reordered, duplicated and corrupted besides. Each fault is in the history of
+// the harness, history-harness.jsonl of the directory (package history), with the ids
+// of nodes: its begin before it is done, its end after that.
 package cluster

@@ -30,6 +30,7 @@ type Node struct {
 	log   *os.File // what the agent writes, over all its starts
 
 	// Of the goroutine that applies faults.
+	id   string             // its agent's; empty until Await
 	loss map[string]float64 // by protocol, empty for all
 	cut  map[string]bool    // nodes of which nothing arrives
 
@@ -44,7 +45,7 @@ type proc struct {
 	cmd   *exec.Cmd
 	fds   *unix.Rlimit  // as it was before they were used up; nil: they are not
 	ours  bool          // it was killed by us
-	stop  bool          // it is paused
+	still bool          // it is paused
 	ended chan struct{} // closed when it has
 }
 
@@ -139,15 +140,41 @@ func (n *Node) kill() error {
 	return nil
 }
 
+// stopPatience is how long an agent may take that was asked to stop.
+const stopPatience = time.Minute
+
+// stop asks the agent to stop, and waits for its end.
+func (n *Node) stop() error {
+	n.mu.Lock()
+	p := n.proc
+	if p != nil {
+		p.ours = true
+	}
+	n.mu.Unlock()
+	if p == nil {
+		return fmt.Errorf("the agent of %s does not run", n.Name)
+	}
+	p.cmd.Process.Signal(syscall.SIGTERM) // an error: it has ended
+	select {
+	case <-p.ended:
+	case <-time.After(stopPatience):
+		return fmt.Errorf("the agent of %s was asked to stop, and has not within %s", n.Name, stopPatience)
+	}
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		return fmt.Errorf("the agent of %s was asked to stop: %s", n.Name, p.cmd.ProcessState)
+	}
+	return nil
+}
+
 // pause stops the agent, or lets it go on.
 func (n *Node) pause(stop bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.proc == nil || n.proc.stop == stop {
+	if n.proc == nil || n.proc.still == stop {
 		return errNothing
 	}
 	s := syscall.SIGCONT
-	if n.proc.stop = stop; stop {
+	if n.proc.still = stop; stop {
 		s = syscall.SIGSTOP
 	}
 	if err := n.proc.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -257,11 +284,4 @@ func (n *Node) filter() error {
 		return fmt.Errorf("nft on %s: %w\n%s%s", n.Name, err, out, &b)
 	}
 	return nil
-}
-
-// monotonic returns CLOCK_MONOTONIC.
-func monotonic() int64 {
-	var ts unix.Timespec
-	unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // fails for no clock that there is
-	return ts.Nano()
 }
