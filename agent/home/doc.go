@@ -17,7 +17,8 @@
 // /tmp/scagent-UID, which must be theirs alone. On Windows both are below %LOCALAPPDATA%\scagent.
 //
 // The kernel drops the locks of a process that dies, however it dies, so its
-// number is free at once. Whoever gets the lock removes what the dead one left.
+// number is free at once, or after some milliseconds if a child that it had just
+// started has its files still, for which the next agent waits. Whoever gets the lock removes what the dead one left.
 // The state directory has a lock of its own, as it can be given by name.
 //
 // # Agents

@@ -75,7 +75,7 @@ func Claim(o Options) (*Home, error) {
 		return nil, errors.New("HOME is not set, so there is no place for the agent's state; set HOME or give -state-dir")
 	}
 	for n := 1; n <= maxN; n++ {
-		l, err := tryLock(filepath.Join(dir, fmt.Sprintf("%d.lock", n)))
+		l, err := takeLock(filepath.Join(dir, fmt.Sprintf("%d.lock", n)))
 		if errors.Is(err, errLocked) {
 			continue
 		}
@@ -134,7 +134,7 @@ func (h *Home) takeState() error {
 	if err := makeDirs(dir, mode); err != nil {
 		return unusable(err)
 	}
-	l, err := tryLock(filepath.Join(dir, "lock"))
+	l, err := takeLock(filepath.Join(dir, "lock"))
 	if errors.Is(err, errLocked) {
 		return fmt.Errorf("the state directory %s %w by another agent; give this one its own with -state-dir", dir, err)
 	}

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestMain is an agent that lives until it is killed, a client that looks for one,
@@ -501,6 +502,75 @@ func TestLookingDoesNotTakeANumber(t *testing.T) {
 	}
 	close(stop)
 	<-done
+}
+
+// lingering has a lock held by a child of its own for a while, and says in the file that
+// pid took it. A child that a killed agent had just started is as one.
+func lingering(t *testing.T, path string, pid int, forSeconds string) {
+	t.Helper()
+	l, err := tryLock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.release()
+	fmt.Fprintf(l.f, "%-10d\n", pid)
+	child := exec.Command("sleep", forSeconds)
+	child.ExtraFiles = []*os.File{l.f}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { child.Process.Kill(); child.Wait() })
+}
+
+func TestAnAgentThatIsStartedAnewAtOnceHasItsPlace(t *testing.T) {
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	e := testEnv(t)
+	for _, given := range []string{"", filepath.Join(t.TempDir(), "state")} {
+		h, err := Claim(Options{Env: e, StateDir: given})
+		if err != nil {
+			t.Fatal(err)
+		}
+		state, number := h.StateDir, h.N
+		h.Release()
+		lingering(t, filepath.Join(state, "lock"), dead.Process.Pid, "0.3")
+		lingering(t, filepath.Join(filepath.Dir(h.Socket), fmt.Sprintf("%d.lock", number)), dead.Process.Pid, "0.3")
+		h, err = Claim(Options{Env: e, StateDir: given})
+		if err != nil {
+			t.Fatalf("-state-dir %q: %v", given, err)
+		}
+		if h.N != number || h.StateDir != state {
+			t.Errorf("-state-dir %q: it has the number %d and %s; before it had %d and %s", given, h.N, h.StateDir, number, state)
+		}
+		h.Release()
+	}
+}
+
+func TestTheLockOfAnAgentThatRunsIsNotWaitedFor(t *testing.T) {
+	e := testEnv(t)
+	dir := filepath.Join(t.TempDir(), "state")
+	claim(t, Options{Env: e, StateDir: dir})
+	begin := time.Now()
+	if _, err := Claim(Options{Env: e, StateDir: dir}); err == nil || !strings.Contains(err.Error(), "is in use by another agent") {
+		t.Errorf("a second agent with the same state directory: %v", err)
+	}
+	if took := time.Since(begin); took > goneWithin/2 {
+		t.Errorf("that was said after %v", took)
+	}
+}
+
+func TestALockThatIsNotGivenUpIsNotWaitedForForEver(t *testing.T) {
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "lock")
+	lingering(t, path, dead.Process.Pid, "60")
+	if _, err := takeLock(path); !errors.Is(err, errLocked) {
+		t.Errorf("takeLock = %v, want %v", err, errLocked)
+	}
 }
 
 func TestTemporaryHomeLeavesNothing(t *testing.T) {

@@ -13,11 +13,6 @@ import (
 // with the process and, unlike those of flock(2), can be looked at without being
 // taken, so that a client that looks never makes an agent skip a number.
 
-var errLocked = errors.New("is in use")
-
-// lock is held until it is released or the process ends.
-type lock struct{ f *os.File }
-
 // tryLock takes the lock of a file, made if need be, or returns errLocked.
 func tryLock(path string) (*lock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
@@ -34,8 +29,6 @@ func tryLock(path string) (*lock, error) {
 	}
 	return nil, fmt.Errorf("lock %s: %w", path, err)
 }
-
-func (l *lock) release() { l.f.Close() }
 
 // locked reports whether somebody has the lock.
 func locked(path string) (bool, error) {

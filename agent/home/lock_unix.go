@@ -10,11 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var errLocked = errors.New("is in use")
-
-// lock is held until it is released or the process ends.
-type lock struct{ f *os.File }
-
 // tryLock takes the lock of a file, made if need be, or returns errLocked. It can
 // also do so while a client looks at it in this very moment; an agent then takes
 // the next number.
@@ -33,8 +28,6 @@ func tryLock(path string) (*lock, error) {
 	}
 	return nil, fmt.Errorf("lock %s: %w", path, err)
 }
-
-func (l *lock) release() { l.f.Close() }
 
 // locked reports whether somebody has the lock.
 func locked(path string) (bool, error) {
