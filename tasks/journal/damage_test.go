@@ -7,11 +7,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/scagent/scagent/tasks/journal/memfs"
 )
 
 const memDir = "/j"
 
-func memConfig(m *memFS) Config {
+func memConfig(m *memfs.FS[File]) Config {
 	cfg := smallConfig(memDir)
 	cfg.FS = m
 	return cfg
@@ -19,14 +21,14 @@ func memConfig(m *memFS) Config {
 
 // written is a journal with what it was after each group.
 type written struct {
-	fs     *memFS
+	fs     *memfs.FS[File]
 	states []model
 }
 
 // writeCalls writes each call as a group of its own.
 func writeCalls(t testing.TB, cfg Config, calls [][]Record) *written {
 	t.Helper()
-	w := &written{fs: cfg.FS.(*memFS), states: []model{{}}}
+	w := &written{fs: cfg.FS.(*memfs.FS[File]), states: []model{{}}}
 	j := mustOpen(t, cfg)
 	m := model{}
 	for _, rs := range calls {
@@ -59,7 +61,7 @@ func someCalls(n int) (calls [][]Record) {
 // last returns the path of the segment that is written to.
 func (w *written) last() string {
 	var last string
-	for path := range w.fs.now {
+	for path := range w.fs.Now {
 		if filepath.Ext(path) == segmentSuffix {
 			last = max(last, path)
 		}
@@ -69,7 +71,7 @@ func (w *written) last() string {
 
 // loadState loads a journal and returns after how many groups it was as it is.
 // A journal that equals none of the states fails the test.
-func (w *written) loadState(t testing.TB, m *memFS, what string) (int, error) {
+func (w *written) loadState(t testing.TB, m *memfs.FS[File], what string) (int, error) {
 	t.Helper()
 	l, err := load(m, memDir)
 	if err != nil {
@@ -93,14 +95,14 @@ func (w *written) loadState(t testing.TB, m *memFS, what string) (int, error) {
 
 // oneSegment makes a journal of n calls that has one segment.
 func oneSegment(t testing.TB, n int) *written {
-	cfg := memConfig(newMemFS())
+	cfg := memConfig(memfs.New[File]())
 	cfg.SegmentBytes = 1 << 20
 	return writeCalls(t, cfg, someCalls(n))
 }
 
 // groupEnds returns where the groups of the only segment end, its header first.
 func (w *written) groupEnds(t testing.TB) []int {
-	b := w.fs.file(w.last())
+	b := w.fs.File(w.last())
 	h, err := parseHeader(b)
 	if err != nil {
 		t.Fatal(err)
@@ -123,10 +125,10 @@ func (w *written) groupEnds(t testing.TB) []int {
 func TestTruncatedLastSegmentOpensAsItWasBefore(t *testing.T) {
 	w := oneSegment(t, 140) // some 200 records
 	path := w.last()
-	b, ends := w.fs.file(path), w.groupEnds(t)
+	b, ends := w.fs.File(path), w.groupEnds(t)
 	groups := 0
 	for n := 0; n < len(b); n += 1 + (n*7)%stride {
-		m := w.fs.with(path, b[:n:n])
+		m := w.fs.With(path, b[:n:n])
 		what := fmt.Sprintf("cut at %d", n)
 		got, err := w.loadState(t, m, what)
 		if n < headerBytes {
@@ -156,14 +158,14 @@ func TestTruncatedLastSegmentOpensAsItWasBefore(t *testing.T) {
 }
 
 func TestTruncatedEarlierSegmentIsDamage(t *testing.T) {
-	w := writeCalls(t, memConfig(newMemFS()), someCalls(300))
-	for path := range w.fs.now {
+	w := writeCalls(t, memConfig(memfs.New[File]()), someCalls(300))
+	for path := range w.fs.Now {
 		if filepath.Ext(path) != segmentSuffix || path == w.last() {
 			continue
 		}
-		b := w.fs.file(path)
+		b := w.fs.File(path)
 		for n := 0; n < len(b); n += 3 * stride {
-			if got, err := w.loadState(t, w.fs.with(path, b[:n:n]), fmt.Sprintf("%s cut at %d", path, n)); err == nil {
+			if got, err := w.loadState(t, w.fs.With(path, b[:n:n]), fmt.Sprintf("%s cut at %d", path, n)); err == nil {
 				t.Fatalf("%s cut at %d: it opens in state %d, want ErrDamaged", path, n, got)
 			}
 		}
@@ -173,14 +175,14 @@ func TestTruncatedEarlierSegmentIsDamage(t *testing.T) {
 func TestEveryFlippedBitIsDamage(t *testing.T) {
 	w := oneSegment(t, 40)
 	path := w.last()
-	b := w.fs.file(path)
+	b := w.fs.File(path)
 	if len(b) < 4096 {
 		t.Fatalf("the log has %d bytes, want 4096", len(b))
 	}
 	for bit := 0; bit < 8*len(b); bit += stride {
 		c := slices.Clone(b)
 		c[bit/8] ^= 1 << (bit % 8)
-		if got, err := w.loadState(t, w.fs.with(path, c), fmt.Sprintf("bit %d of byte %d flipped", bit%8, bit/8)); err == nil {
+		if got, err := w.loadState(t, w.fs.With(path, c), fmt.Sprintf("bit %d of byte %d flipped", bit%8, bit/8)); err == nil {
 			t.Fatalf("bit %d of byte %d of %d flipped: it opens in state %d, want ErrDamaged", bit%8, bit/8, len(b), got)
 		}
 	}
@@ -189,11 +191,11 @@ func TestEveryFlippedBitIsDamage(t *testing.T) {
 func TestZeroedSectorIsDamageOrATornEnd(t *testing.T) {
 	w := oneSegment(t, 140) // some 200 records
 	path := w.last()
-	b, ends := w.fs.file(path), w.groupEnds(t)
+	b, ends := w.fs.File(path), w.groupEnds(t)
 	for at := 0; at < len(b); at += sector {
 		c := slices.Clone(b)
 		clear(c[at:min(at+sector, len(c))])
-		got, err := w.loadState(t, w.fs.with(path, c), fmt.Sprintf("sector at %d zeroed", at))
+		got, err := w.loadState(t, w.fs.With(path, c), fmt.Sprintf("sector at %d zeroed", at))
 		if inLast := at+sector > ends[len(ends)-2]; !inLast && err == nil {
 			t.Fatalf("sector at %d zeroed: it opens in state %d, want ErrDamaged", at, got)
 		} else if inLast && err == nil && ends[got] > at {
@@ -204,9 +206,9 @@ func TestZeroedSectorIsDamageOrATornEnd(t *testing.T) {
 
 func TestZerosBehindTheEndAreCutOff(t *testing.T) {
 	w := oneSegment(t, 20)
-	b := w.fs.file(w.last())
+	b := w.fs.File(w.last())
 	for _, n := range []int{1, 7, groupHeader, 600, 5000} {
-		got, err := w.loadState(t, w.fs.with(w.last(), append(slices.Clone(b), make([]byte, n)...)), fmt.Sprint(n, " zeros"))
+		got, err := w.loadState(t, w.fs.With(w.last(), append(slices.Clone(b), make([]byte, n)...)), fmt.Sprint(n, " zeros"))
 		if err != nil || got != len(w.states)-1 {
 			t.Errorf("%d zeros behind the end: state %d, %v; want the last", n, got, err)
 		}
@@ -215,9 +217,9 @@ func TestZerosBehindTheEndAreCutOff(t *testing.T) {
 
 func TestGarbageBehindTheEndIsDamage(t *testing.T) {
 	w := oneSegment(t, 20)
-	b := w.fs.file(w.last())
+	b := w.fs.File(w.last())
 	for _, n := range []int{8, groupHeader, 600} {
-		if _, err := w.loadState(t, w.fs.with(w.last(), append(slices.Clone(b), strings.Repeat("g", n)...)), fmt.Sprint(n, " bytes")); err == nil {
+		if _, err := w.loadState(t, w.fs.With(w.last(), append(slices.Clone(b), strings.Repeat("g", n)...)), fmt.Sprint(n, " bytes")); err == nil {
 			t.Errorf("%d bytes of garbage behind the end: it opens, want ErrDamaged", n)
 		}
 	}
@@ -230,19 +232,19 @@ func TestValueThatLooksLikeAGroup(t *testing.T) {
 	forged = appendRecord(forged, &entry{op: opPut, kind: 1, id: id(1), seq: 100, value: []byte("forged")})
 	finishGroup(forged, newMark(), group{bytes: uint32(len(forged) - groupHeader), count: 1, first: 100})
 	calls := append(someCalls(10), []Record{{1, id(1), append(forged, strings.Repeat("x", 300)...)}})
-	cfg := memConfig(newMemFS())
+	cfg := memConfig(memfs.New[File]())
 	w := writeCalls(t, cfg, calls)
-	b := w.fs.file(w.last())
-	got, err := w.loadState(t, w.fs.with(w.last(), b[:len(b)-10]), "cut")
+	b := w.fs.File(w.last())
+	got, err := w.loadState(t, w.fs.With(w.last(), b[:len(b)-10]), "cut")
 	if err != nil || got != len(w.states)-2 {
 		t.Errorf("state %d, %v; want that before the value", got, err)
 	}
 }
 
 func TestSegmentsInTheWrongPlaceAreDamage(t *testing.T) {
-	w := writeCalls(t, memConfig(newMemFS()), someCalls(300))
+	w := writeCalls(t, memConfig(memfs.New[File]()), someCalls(300))
 	var paths []string
-	for path := range w.fs.now {
+	for path := range w.fs.Now {
 		if filepath.Ext(path) == segmentSuffix {
 			paths = append(paths, path)
 		}
@@ -251,54 +253,54 @@ func TestSegmentsInTheWrongPlaceAreDamage(t *testing.T) {
 	if len(paths) < 4 {
 		t.Fatalf("%d segments, want 4", len(paths))
 	}
-	check := func(what string, m *memFS) {
+	check := func(what string, m *memfs.FS[File]) {
 		t.Helper()
 		if got, err := w.loadState(t, m, what); err == nil {
 			t.Errorf("%s: it opens in state %d of %d, want ErrDamaged", what, got, len(w.states)-1)
 		}
 	}
 	// An equal journal, written at another time.
-	other := writeCalls(t, memConfig(newMemFS()), someCalls(300)).fs
+	other := writeCalls(t, memConfig(memfs.New[File]()), someCalls(300)).fs
 	all := w.fs
 	for i, path := range paths {
-		b := w.fs.file(path)
-		check("removed: "+path, w.fs.with(path, nil))
-		check("one of another time: "+path, w.fs.with(path, other.file(path)))
-		check("emptied: "+path, w.fs.with(path, []byte{}))
-		all = all.with(path, nil)
+		b := w.fs.File(path)
+		check("removed: "+path, w.fs.With(path, nil))
+		check("one of another time: "+path, w.fs.With(path, other.File(path)))
+		check("emptied: "+path, w.fs.With(path, []byte{}))
+		all = all.With(path, nil)
 		for k, to := range paths {
 			if k != i {
-				check("copied: "+path+" to "+to, w.fs.with(to, b))
-				check("swapped: "+path+" and "+to, w.fs.with(to, b).with(path, w.fs.file(to)))
+				check("copied: "+path+" to "+to, w.fs.With(to, b))
+				check("swapped: "+path+" and "+to, w.fs.With(to, b).With(path, w.fs.File(to)))
 			}
 		}
-		check("copied behind the end: "+path, w.fs.with(memDir+"/"+segmentName(uint32(len(paths)+1)), b))
+		check("copied behind the end: "+path, w.fs.With(memDir+"/"+segmentName(uint32(len(paths)+1)), b))
 	}
 	check("all removed", all)
 }
 
 func TestNewerVersionIsRefused(t *testing.T) {
 	w := oneSegment(t, 3)
-	b := slices.Clone(w.fs.file(w.last()))
+	b := slices.Clone(w.fs.File(w.last()))
 	b[11] = version + 1
 	h := headerSum(b)
 	b[12], b[13], b[14], b[15] = byte(h>>24), byte(h>>16), byte(h>>8), byte(h)
-	_, err := load(w.fs.with(w.last(), b), memDir)
+	_, err := load(w.fs.With(w.last(), b), memDir)
 	if !errors.Is(err, ErrVersion) || errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "run the scagent that wrote it") {
 		t.Errorf("Open of version %d = %v, want ErrVersion and what to do", version+1, err)
 	}
 }
 
 func TestDamagedValueFileIsDamage(t *testing.T) {
-	w := writeCalls(t, memConfig(newMemFS()), append(someCalls(5), []Record{put(1, 99, strings.Repeat("large", 200))}))
-	for path := range w.fs.now {
+	w := writeCalls(t, memConfig(memfs.New[File]()), append(someCalls(5), []Record{put(1, 99, strings.Repeat("large", 200))}))
+	for path := range w.fs.Now {
 		if filepath.Dir(path) != memDir+"/"+valuesDir {
 			continue
 		}
-		b := slices.Clone(w.fs.file(path))
+		b := slices.Clone(w.fs.File(path))
 		b[17] ^= 4
 		for what, b := range map[string][]byte{"missing": nil, "flipped": b, "cut": b[:len(b)-1]} {
-			m := w.fs.with(path, b)
+			m := w.fs.With(path, b)
 			if _, err := w.loadState(t, m, what); err == nil || !strings.Contains(err.Error(), path) {
 				t.Errorf("value file %s: Open = %v, want ErrDamaged that names it", what, err)
 			}
@@ -309,21 +311,21 @@ func TestDamagedValueFileIsDamage(t *testing.T) {
 }
 
 func TestValueFilesThatNoRecordNamesAreRemoved(t *testing.T) {
-	cfg := memConfig(newMemFS())
+	cfg := memConfig(memfs.New[File]())
 	large := strings.Repeat("large", 200)
 	w := writeCalls(t, cfg, [][]Record{{put(1, 1, large), put(2, 1, large)}, {del(1, 1)}})
-	files := func(m *memFS) int {
+	files := func(m *memfs.FS[File]) int {
 		names, _ := m.ReadDir(memDir + "/" + valuesDir)
 		return len(names)
 	}
 	if n := files(w.fs); n != 1 {
 		t.Fatalf("%d files while one of two records is left, want 1", n)
 	}
-	m := w.fs.with(memDir+"/"+valuesDir+"/"+strings.Repeat("0", 64), []byte("left"))
-	m = m.with(memDir+"/00000009.log"+tmpSuffix, []byte("left"))
+	m := w.fs.With(memDir+"/"+valuesDir+"/"+strings.Repeat("0", 64), []byte("left"))
+	m = m.With(memDir+"/00000009.log"+tmpSuffix, []byte("left"))
 	cfg.FS = m
 	j := mustOpen(t, cfg)
-	if n := files(m); n != 1 || m.now[memDir+"/00000009.log"+tmpSuffix] != nil {
+	if n := files(m); n != 1 || m.Now[memDir+"/00000009.log"+tmpSuffix] != nil {
 		t.Errorf("%d value files after Open, want 1, and nothing half-written", n)
 	}
 	for _, rs := range [][]Record{{del(2, 1)}, {put(2, 2, large), del(2, 2)}} {

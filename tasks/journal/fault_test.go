@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/scagent/scagent/tasks/journal/memfs"
 )
 
 // faultCalls are what the scripts of faults write: with segments of 4 KiB there
@@ -21,7 +23,7 @@ func faultCalls(n int) (calls [][]Record) {
 	return calls
 }
 
-func faultConfig(m *memFS) Config {
+func faultConfig(m *memfs.FS[File]) Config {
 	cfg := memConfig(m)
 	cfg.SegmentBytes = 4096
 	return cfg
@@ -69,10 +71,10 @@ func TestDiskFailsAtEachCall(t *testing.T) {
 // false if there are not so many.
 func failAt(t *testing.T, calls [][]Record, n, times int, fault error) (reached bool) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemFS()
-		count, opened := 0, false // guarded by m.mu
+		m := memfs.New[File]()
+		count, opened := 0, false // guarded by m.Mu
 		var at string
-		m.before = func(m *memFS, op, name string) error {
+		m.Before = func(m *memfs.FS[File], op, name string) error {
 			if count++; opened && count >= n && count < n+times {
 				if at == "" {
 					at = fmt.Sprintf("call %d, %s %s, fails with %v", n, op, name, fault)
@@ -90,9 +92,9 @@ func failAt(t *testing.T, calls [][]Record, n, times int, fault error) (reached 
 			t.Fatalf("Open: %v", err)
 		}
 		defer j.Close()
-		m.mu.Lock()
+		m.Mu.Lock()
 		count, opened = 0, true
-		m.mu.Unlock()
+		m.Mu.Unlock()
 		told := make([]outcome, len(calls))
 		for i, rs := range calls {
 			write := j.Try
@@ -110,9 +112,9 @@ func failAt(t *testing.T, calls [][]Record, n, times int, fault error) (reached 
 			}
 		}
 		time.Sleep(time.Minute) // of the bubble
-		m.mu.Lock()
+		m.Mu.Lock()
 		opened = false // there is room, if there was none yet
-		m.mu.Unlock()
+		m.Mu.Unlock()
 		time.Sleep(2 * lookAgain)
 		synctest.Wait()
 		if reached = at != ""; !reached {
@@ -151,10 +153,10 @@ func failAt(t *testing.T, calls [][]Record, n, times int, fault error) (reached 
 		if err := j.Close(); (err != nil) != (failed != nil) {
 			t.Errorf("%s: Close = %v after Err = %v", at, err, failed)
 		}
-		for what, left := range map[string]*memFS{
-			"the process ended": m.left(nil, true),
-			"a crash":           m.left(nil, false),
-			"another crash":     m.left(rand.New(rand.NewPCG(5, uint64(n))), false),
+		for what, left := range map[string]*memfs.FS[File]{
+			"the process ended": m.Left(nil, true),
+			"a crash":           m.Left(nil, false),
+			"another crash":     m.Left(rand.New(rand.NewPCG(5, uint64(n))), false),
 		} {
 			j, err := Open(faultConfig(left))
 			if err != nil {
@@ -179,7 +181,7 @@ func failAt(t *testing.T, calls [][]Record, n, times int, fault error) (reached 
 // all. A crash while that is opened must change nothing of it.
 func TestCrashAtEachCall(t *testing.T) {
 	calls := faultCalls(200)
-	m := newMemFS()
+	m := memfs.New[File]()
 	r := rand.New(rand.NewPCG(6, 7))
 	states := []model{{}}
 	for _, rs := range calls {
@@ -188,12 +190,12 @@ func TestCrashAtEachCall(t *testing.T) {
 		states = append(states, s)
 	}
 	acked, asked, crashes := 0, 0, 0
-	check := func(left *memFS, what string) {
+	check := func(left *memfs.FS[File], what string) {
 		crashes++
-		again := []*memFS{}
+		again := []*memfs.FS[File]{}
 		if crashes%10 == 0 {
-			left.before = func(m *memFS, op, name string) error {
-				again = append(again, m.left(nil, false), m.left(r, false), m.left(nil, true))
+			left.Before = func(m *memfs.FS[File], op, name string) error {
+				again = append(again, m.Left(nil, false), m.Left(r, false), m.Left(nil, true))
 				return nil
 			}
 		}
@@ -233,14 +235,14 @@ func TestCrashAtEachCall(t *testing.T) {
 		}
 	}
 	n := 0
-	m.before = func(m *memFS, op, name string) error {
+	m.Before = func(m *memfs.FS[File], op, name string) error {
 		n++
 		what := fmt.Sprintf("crash before call %d, %s %s, with %d calls acknowledged of %d", n, op, name, acked, asked)
 		if n%stride == 0 {
-			check(m.left(nil, false), what)
-			check(m.left(nil, true), "end of the process, not "+what)
+			check(m.Left(nil, false), what)
+			check(m.Left(nil, true), "end of the process, not "+what)
 			for range 3 {
-				check(m.left(r, false), "with some of what was not synced, "+what)
+				check(m.Left(r, false), "with some of what was not synced, "+what)
 			}
 		}
 		return nil
@@ -250,17 +252,17 @@ func TestCrashAtEachCall(t *testing.T) {
 		// A few calls at once, which makes groups of several.
 		more := min(1+i%4, len(calls)-i)
 		done := make(chan error, more)
-		m.mu.Lock() // holds up the writer at its next call, so that asked is right
+		m.Mu.Lock() // holds up the writer at its next call, so that asked is right
 		asked += more
 		for _, rs := range calls[i : i+more] {
 			j.Write(func(err error) {
-				m.mu.Lock()
+				m.Mu.Lock()
 				acked++
-				m.mu.Unlock()
+				m.Mu.Unlock()
 				done <- err
 			}, rs...)
 		}
-		m.mu.Unlock()
+		m.Mu.Unlock()
 		for range more {
 			if err := <-done; err != nil {
 				t.Fatal(err)

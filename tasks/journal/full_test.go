@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/scagent/scagent/tasks/journal/memfs"
 )
 
 // told returns a done and what it was told, which is nil until then.
@@ -17,19 +19,19 @@ func told() (func(error), *outcome) {
 
 func TestWriteWaitsForRoomAndTryIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemFS()
+		m := memfs.New[File]()
 		j := mustOpen(t, faultConfig(m))
 		defer j.Close()
 		mustTry(t, j, put(1, 1, "old"))
 		full := true
-		m.mu.Lock()
-		m.before = func(m *memFS, op, name string) error {
+		m.Mu.Lock()
+		m.Before = func(m *memfs.FS[File], op, name string) error {
 			if full && op == "write" {
 				return syscall.ENOSPC
 			}
 			return nil
 		}
-		m.mu.Unlock()
+		m.Mu.Unlock()
 		done1, write1 := told()
 		done2, write2 := told()
 		j.Write(done1, put(1, 1, "new"), put(2, 1, "too"))
@@ -47,9 +49,9 @@ func TestWriteWaitsForRoomAndTryIsRefused(t *testing.T) {
 			t.Error("a Write was told something while there was no room")
 		}
 		wantContents(t, j, model{{1, id(1)}: "old"})
-		m.mu.Lock()
+		m.Mu.Lock()
 		full = false
-		m.mu.Unlock()
+		m.Mu.Unlock()
 		time.Sleep(lookAgain)
 		synctest.Wait()
 		if *write1 != (outcome{true, nil}) || *write2 != (outcome{true, nil}) {
@@ -65,16 +67,16 @@ func TestWriteWaitsForRoomAndTryIsRefused(t *testing.T) {
 
 func TestCloseTellsWritesThatFoundNoRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemFS()
+		m := memfs.New[File]()
 		j := mustOpen(t, faultConfig(m))
-		m.mu.Lock()
-		m.before = func(m *memFS, op, name string) error {
+		m.Mu.Lock()
+		m.Before = func(m *memfs.FS[File], op, name string) error {
 			if op == "write" {
 				return syscall.ENOSPC
 			}
 			return nil
 		}
-		m.mu.Unlock()
+		m.Mu.Unlock()
 		done, write := told()
 		j.Write(done, put(1, 1, "v"))
 		synctest.Wait()
@@ -89,12 +91,12 @@ func TestCloseTellsWritesThatFoundNoRoom(t *testing.T) {
 
 func TestMinFreeIsLeftToWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemFS()
+		m := memfs.New[File]()
 		cfg := faultConfig(m)
 		cfg.MinFree = 10_000
 		j := mustOpen(t, cfg)
 		defer j.Close()
-		m.setFree(10_500)
+		m.SetFree(10_500)
 		mustTry(t, j, put(1, 1, "fits"))
 		large := strings.Repeat("large", 200) // in a file of its own
 		if err := try(j, put(1, 2, large)); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "bytes are free where /j is above the 10000 that stay free") {
@@ -112,7 +114,7 @@ func TestMinFreeIsLeftToWrites(t *testing.T) {
 		if err := try(j, put(1, 4, "v")); !errors.Is(err, ErrFull) {
 			t.Errorf("Try within a second = %v, want ErrFull", err)
 		}
-		m.setFree(1 << 30)
+		m.SetFree(1 << 30)
 		time.Sleep(lookAgain)
 		synctest.Wait()
 		if err := j.Err(); err != nil {
@@ -126,14 +128,14 @@ func TestMinFreeIsLeftToWrites(t *testing.T) {
 // TestFailedSyncIsFinal: the second fdatasync would succeed, and prove nothing.
 func TestFailedSyncIsFinal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemFS()
+		m := memfs.New[File]()
 		var text strings.Builder
 		cfg := logTo(faultConfig(m), &text)
 		j := mustOpen(t, cfg)
 		mustTry(t, j, put(1, 1, "v"))
 		failed := 0
-		m.mu.Lock()
-		m.before = func(m *memFS, op, name string) error {
+		m.Mu.Lock()
+		m.Before = func(m *memfs.FS[File], op, name string) error {
 			if op == "sync" {
 				if failed++; failed == 1 {
 					return syscall.ENOSPC // even this, from a sync
@@ -141,7 +143,7 @@ func TestFailedSyncIsFinal(t *testing.T) {
 			}
 			return nil
 		}
-		m.mu.Unlock()
+		m.Mu.Unlock()
 		done, write := told()
 		j.Write(done, put(1, 1, "lost"))
 		synctest.Wait()

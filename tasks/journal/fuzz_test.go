@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/scagent/scagent/test/bounds"
+
+	"github.com/scagent/scagent/tasks/journal/memfs"
 )
 
 // repair makes checksums and marks of a segment right, as far as its lengths
@@ -42,14 +44,14 @@ func repair(b []byte, number uint32) {
 // their checksums made right. It opens and works, as Check and Salvage also say,
 // or it is refused as damaged and changed by nothing but Salvage.
 func FuzzOpen(f *testing.F) {
-	m := newMemFS()
+	m := memfs.New[File]()
 	cfg := faultConfig(m)
 	w := writeCalls(f, cfg, append(someCalls(20), []Record{put(1, 1, strings.Repeat("large", 200))}, []Record{del(1, 3)}))
-	one := w.fs.file(w.last())
-	m = newMemFS()
+	one := w.fs.File(w.last())
+	m = memfs.New[File]()
 	cfg.FS = m
 	writeCalls(f, cfg, someCalls(45))
-	two := [2][]byte{m.file(memDir + "/" + segmentName(1)), m.file(memDir + "/" + segmentName(2))}
+	two := [2][]byte{m.File(memDir + "/" + segmentName(1)), m.File(memDir + "/" + segmentName(2))}
 	f.Add(one, []byte(nil), false)
 	f.Add(one[:len(one)-20], []byte(nil), false)
 	f.Add(append(slices.Clone(one), make([]byte, 100)...), []byte(nil), true)
@@ -73,18 +75,18 @@ func FuzzOpen(f *testing.F) {
 			repair(a, 1)
 			repair(b, 2)
 		}
-		m := newMemFS().with(memDir+"/"+aboutFile, []byte(fmt.Sprintf(aboutForm, testNode)))
-		m = m.with(memDir+"/"+segmentName(1), a)
+		m := memfs.New[File]().With(memDir+"/"+aboutFile, []byte(fmt.Sprintf(aboutForm, testNode)))
+		m = m.With(memDir+"/"+segmentName(1), a)
 		if len(b) > 0 {
-			m = m.with(memDir+"/"+segmentName(2), b)
+			m = m.With(memDir+"/"+segmentName(2), b)
 		}
 		cfg := faultConfig(m)
-		before := m.left(nil, true)
+		before := m.Left(nil, true)
 		saved, rerr := rescue(m, memDir)
 		j, err := Open(cfg)
 		if err != nil {
-			for path, d := range before.now {
-				if string(m.file(path)) != string(d.now) {
+			for path, d := range before.Now {
+				if string(m.File(path)) != string(d.Now) {
 					t.Errorf("Open = %v, and changed %s", err, path)
 				}
 			}

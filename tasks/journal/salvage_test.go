@@ -10,17 +10,19 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/scagent/scagent/tasks/journal/memfs"
 )
 
 // onDisk writes what a memFS has to a directory.
-func onDisk(t *testing.T, m *memFS) string {
+func onDisk(t *testing.T, m *memfs.FS[File]) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.Mkdir(dir+"/"+valuesDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for path, d := range m.now {
-		if err := os.WriteFile(dir+strings.TrimPrefix(path, memDir), d.now, 0o600); err != nil {
+	for path, d := range m.Now {
+		if err := os.WriteFile(dir+strings.TrimPrefix(path, memDir), d.Now, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,7 +95,7 @@ func puts(n int) (calls [][]Record) {
 func TestSalvageKeepsAllButTheDamagedRecord(t *testing.T) {
 	calls := puts(100)
 	calls[40] = []Record{put(1, 40, "a"), put(1, 140, "b"), put(1, 240, "c")}
-	cfg := memConfig(newMemFS())
+	cfg := memConfig(memfs.New[File]())
 	cfg.SegmentBytes = 1 << 20
 	w := writeCalls(t, cfg, calls)
 	ends, path, all := w.groupEnds(t), w.last(), w.states[len(w.states)-1]
@@ -112,9 +114,9 @@ func TestSalvageKeepsAllButTheDamagedRecord(t *testing.T) {
 		"the first group's own header": {headerBytes + 13, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := slices.Clone(w.fs.file(path))
+			b := slices.Clone(w.fs.File(path))
 			b[c.at] ^= 0x40
-			r, got := salvaged(t, onDisk(t, w.fs.with(path, b)))
+			r, got := salvaged(t, onDisk(t, w.fs.With(path, b)))
 			want := maps.Clone(all)
 			for _, n := range c.lost {
 				delete(want, key{1, id(n)})
@@ -130,12 +132,12 @@ func TestSalvageKeepsAllButTheDamagedRecord(t *testing.T) {
 }
 
 func TestSalvageOfSegmentsInTheWrongPlace(t *testing.T) {
-	w := writeCalls(t, memConfig(newMemFS()), puts(300))
+	w := writeCalls(t, memConfig(memfs.New[File]()), puts(300))
 	all := w.states[len(w.states)-1]
 	seg := func(n uint32) string { return memDir + "/" + segmentName(n) }
-	for name, m := range map[string]*memFS{
-		"swapped":    w.fs.with(seg(2), w.fs.file(seg(3))).with(seg(3), w.fs.file(seg(2))),
-		"duplicated": w.fs.with(seg(20), w.fs.file(seg(2))),
+	for name, m := range map[string]*memfs.FS[File]{
+		"swapped":    w.fs.With(seg(2), w.fs.File(seg(3))).With(seg(3), w.fs.File(seg(2))),
+		"duplicated": w.fs.With(seg(20), w.fs.File(seg(2))),
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, got := salvaged(t, onDisk(t, m))
@@ -145,7 +147,7 @@ func TestSalvageOfSegmentsInTheWrongPlace(t *testing.T) {
 		})
 	}
 	t.Run("removed", func(t *testing.T) {
-		r, got := salvaged(t, onDisk(t, w.fs.with(seg(2), nil)))
+		r, got := salvaged(t, onDisk(t, w.fs.With(seg(2), nil)))
 		// The seal of the segment is lost too.
 		if lost := len(all) - len(got); lost == 0 || r.Lost() != uint64(lost)+1 || len(r.Gaps) != 1 {
 			t.Errorf("%d records are gone, Report says %d in %v", lost, r.Lost(), r.Gaps)
@@ -153,9 +155,9 @@ func TestSalvageOfSegmentsInTheWrongPlace(t *testing.T) {
 	})
 	t.Run("all removed", func(t *testing.T) {
 		m := w.fs
-		for path := range w.fs.now {
+		for path := range w.fs.Now {
 			if filepath.Ext(path) == segmentSuffix {
-				m = m.with(path, nil)
+				m = m.With(path, nil)
 			}
 		}
 		if r, got := salvaged(t, onDisk(t, m)); r.Node != testNode || len(got) > 0 {
@@ -166,11 +168,11 @@ func TestSalvageOfSegmentsInTheWrongPlace(t *testing.T) {
 
 func TestSalvageWithoutAValueFileKeepsTheRest(t *testing.T) {
 	large := strings.Repeat("large", 200)
-	w := writeCalls(t, memConfig(newMemFS()), append(puts(5), []Record{put(2, 1, large)}, []Record{put(2, 2, large+"other")}))
+	w := writeCalls(t, memConfig(memfs.New[File]()), append(puts(5), []Record{put(2, 1, large)}, []Record{put(2, 2, large+"other")}))
 	m := w.fs
-	for path := range w.fs.now {
-		if b := w.fs.file(path); string(b) == large {
-			m = m.with(path, b[1:])
+	for path := range w.fs.Now {
+		if b := w.fs.File(path); string(b) == large {
+			m = m.With(path, b[1:])
 		}
 	}
 	r, got := salvaged(t, onDisk(t, m))
@@ -186,18 +188,18 @@ func TestSalvageWithoutAValueFileKeepsTheRest(t *testing.T) {
 
 // TestCrashDuringSalvage: new segments count only once all is in them.
 func TestCrashDuringSalvage(t *testing.T) {
-	w := writeCalls(t, memConfig(newMemFS()), puts(300))
+	w := writeCalls(t, memConfig(memfs.New[File]()), puts(300))
 	path := memDir + "/" + segmentName(2)
-	b := slices.Clone(w.fs.file(path))
+	b := slices.Clone(w.fs.File(path))
 	b[500] ^= 1
-	m := w.fs.with(path, b)
+	m := w.fs.With(path, b)
 	s, err := rescue(m, memDir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := rand.New(rand.NewPCG(8, 9))
 	opened, refused := 0, 0
-	check := func(m *memFS) {
+	check := func(m *memfs.FS[File]) {
 		l, err := load(m, memDir)
 		if errors.Is(err, ErrDamaged) {
 			refused++
@@ -212,26 +214,26 @@ func TestCrashDuringSalvage(t *testing.T) {
 		}
 		opened++
 	}
-	m.before = func(m *memFS, op, name string) error {
-		check(m.left(nil, true))
-		check(m.left(nil, false))
-		check(m.left(r, false))
+	m.Before = func(m *memfs.FS[File], op, name string) error {
+		check(m.Left(nil, true))
+		check(m.Left(nil, false))
+		check(m.Left(r, false))
 		return nil
 	}
 	if err := s.rewrite(memConfig(m)); err != nil {
 		t.Fatal(err)
 	}
-	m.before = nil
-	check(m.left(nil, true))
+	m.Before = nil
+	check(m.Left(nil, true))
 	if opened < 10 || refused < 100 {
 		t.Errorf("it opened %d times and was refused %d times, want more", opened, refused)
 	}
 }
 
 func TestCheckAndSalvageOfASoundJournal(t *testing.T) {
-	w := writeCalls(t, memConfig(newMemFS()), puts(30))
-	b := w.fs.file(w.last())
-	dir := onDisk(t, w.fs.with(w.last(), append(slices.Clone(b), 0, 0, 0)))
+	w := writeCalls(t, memConfig(memfs.New[File]()), puts(30))
+	b := w.fs.File(w.last())
+	dir := onDisk(t, w.fs.With(w.last(), append(slices.Clone(b), 0, 0, 0)))
 	before := tree(t, dir)
 	for name, f := range map[string]func(string) (Report, error){"Check": Check, "Salvage": Salvage} {
 		r, err := f(dir)
