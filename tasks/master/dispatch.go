@@ -2,7 +2,6 @@ package master
 
 import (
 	"maps"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/scagent/scagent/tasks/history"
@@ -81,7 +80,7 @@ func (m *Master) pickLocked(c *class, t *task) *worker {
 		case pick == nil || score > best || score == best && a < pick.loaded():
 			pick, best, ties = w, score, 1
 		case score == best && a == pick.loaded():
-			if ties++; rand.IntN(ties) == 0 {
+			if ties++; m.random.IntN(ties) == 0 {
 				pick = w
 			}
 		}
@@ -96,7 +95,7 @@ func (m *Master) drawLocked(c *class, t *task) *worker {
 		if len(c.ready) == 0 {
 			return nil
 		}
-		w := c.ready[rand.IntN(len(c.ready))]
+		w := c.ready[m.random.IntN(len(c.ready))]
 		if m.mayTakeLocked(c, t, w) {
 			return w
 		}

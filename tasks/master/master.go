@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -128,6 +129,7 @@ type Master struct {
 	changed  chan struct{} // closed, and made anew, when the workers change
 	closed   bool
 	stats    Stats
+	random   *rand.Rand // tests seed it
 }
 
 // Stats counts since the start.
@@ -161,6 +163,7 @@ func New(cfg Config) (*Master, error) {
 		workers: map[string]*worker{}, over: map[*worker]struct{}{}, hungry: map[*worker]struct{}{}, classes: map[classKey]*class{},
 		tasks: map[tasks.ID]*task{}, runs: map[tasks.ID]*Run{},
 		changed: make(chan struct{}),
+		random:  rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}
 	m.kept = keeper{m: m}
 	m.ctx, m.cancel = context.WithCancel(context.Background())

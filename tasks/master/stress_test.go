@@ -226,8 +226,7 @@ func (s *stress) judgeMaster(t *testing.T) {
 }
 
 // checkBooksLocked checks what is left when no task is open.
-func (m *Master) checkBooksLocked(t *testing.T) {
-	t.Helper()
+func (m *Master) checkBooksLocked(t interface{ Errorf(string, ...any) }) {
 	if m.open != 0 || len(m.waiting) != 0 || len(m.over) != 0 || len(m.hungry) != 0 {
 		t.Errorf("%d tasks are open, %d classes wait, %d workers have too much, %d too little; want none", m.open, len(m.waiting), len(m.over), len(m.hungry))
 	}
@@ -244,7 +243,8 @@ func (m *Master) checkBooksLocked(t *testing.T) {
 			}
 			w := m.places[i]
 			if w == nil || m.workers[w.id] != w || f.at > 0 && c.ready[f.at-1] != w {
-				t.Fatalf("class %+v has worker %+v, which is gone or stands in the wrong place", c.key, w)
+				t.Errorf("class %+v has worker %+v, which is gone or stands in the wrong place", c.key, w)
+				return
 			}
 			if w.usable() && w.open && f.at == 0 && c.opened == m.opened {
 				t.Errorf("worker %q has room and is not ready for class %+v", w.id, c.key)

@@ -3,7 +3,6 @@ package master
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"syscall"
 	"time"
 
@@ -174,7 +173,8 @@ func (m *Master) tryLaterLocked(t *task, before int) {
 	if t.bound != nil {
 		t.bound.pinned++ // it stays meanwhile
 	}
-	time.AfterFunc(rand.N(min(50*time.Millisecond<<min(before, 20), maxRest)), func() {
+	rest := min(50*time.Millisecond<<min(before, 20), maxRest)
+	time.AfterFunc(time.Duration(m.random.Int64N(int64(rest))), func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if t.bound != nil {
