@@ -49,6 +49,7 @@ type Agent struct {
 	http     *http.Client     // to nodes, by id
 	bulk     *http.Client     // the same, for large contents
 	trackers *http.Client     // to trackers, by URL
+	owners   *http.Transport  // to the owners of tasks, by id
 
 	// The posture; both nil: insecure.
 	keys       *secret.Keyring  // nil without a secret
@@ -297,6 +298,7 @@ func (a *Agent) Close() error {
 	}
 	if a.http != nil {
 		a.http.CloseIdleConnections()
+		a.owners.CloseIdleConnections()
 	}
 	a.wg.Wait()
 	if a.supervisor != nil {

@@ -56,7 +56,7 @@ func (a *Agent) openAPI() (err error) {
 			return err
 		}
 		a.serve(a.local.tcp, api.NewServer(api.NewHandler(a, api.Options{
-			Ready: a.Ready, Token: a.local.token, Hosts: api.Hosts(bound), Refused: a.apiRefused,
+			Ready: a.Ready, Token: a.local.token, Hosts: api.Hosts(bound), Elsewhere: a.elsewhere, Refused: a.apiRefused,
 		})))
 	}
 	return a.home.Announce(home.Announcement{ID: a.id.id, Name: a.name, HTTP: a.local.url, TokenFile: a.local.tokenFile})
@@ -67,5 +67,5 @@ func (a *Agent) apiRefused() { a.apiRefusals.Add(1) }
 // APIHandler is the local API, for programs that serve it elsewhere than on the
 // agent's socket. Who can reach it can run tasks.
 func (a *Agent) APIHandler() http.Handler {
-	return api.NewHandler(a, api.Options{Ready: a.Ready, Refused: a.apiRefused})
+	return api.NewHandler(a, api.Options{Ready: a.Ready, Elsewhere: a.elsewhere, Refused: a.apiRefused})
 }

@@ -14,8 +14,9 @@ import (
 type caller int
 
 const (
-	members caller = iota + 1 // nodes, by their certificate
-	anyone                    // and programs such as curl, by a signature: see secret.SignRequest
+	members    caller = iota + 1 // nodes, by their certificate
+	submitters                   // nodes whose certificate lets them submit
+	anyone                       // and programs such as curl, by a signature: see secret.SignRequest
 )
 
 // route is a pattern of the public server.
@@ -27,9 +28,12 @@ type route struct {
 
 // routes are all that is served on the agent's port.
 func (a *Agent) routes() []route {
+	owned := a.ownedHandler()
 	rs := []route{
 		{blobPath, members, a.blobs},
 		{"/scagent/v1/document/", members, a.pool.DocumentHandler()},
+		{tasksPath, submitters, owned},
+		{runsPath, submitters, owned},
 	}
 	if a.keys != nil {
 		rs = append(rs, route{"GET " + secretPath, members, http.HandlerFunc(a.tellSecret)})
@@ -60,14 +64,19 @@ func (a *Agent) authorized(r route, nonces *secret.Nonces) http.Handler {
 		return r.handler
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		_, err := a.keys.PeerOfTLS(req.TLS)
+		p, err := a.keys.PeerOfTLS(req.TLS)
 		if err != nil && r.caller == anyone {
 			err = a.keys.CheckRequest(req, nonces)
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			a.httpRefused.Add(1)
 			w.Header().Set("WWW-Authenticate", "SC1")
 			http.Error(w, "this pool has a secret: "+err.Error(), http.StatusUnauthorized)
+			return
+		case r.caller == submitters && !p.Submit:
+			a.httpRefused.Add(1)
+			http.Error(w, ErrWorkerToken.Error(), http.StatusForbidden)
 			return
 		}
 		r.handler.ServeHTTP(w, req)

@@ -61,6 +61,7 @@ func (a *Agent) open(ctx context.Context) (err error) {
 		return err
 	}
 	a.http, a.bulk = a.newHTTPClients()
+	a.owners = a.newOwners()
 	a.trackers = a.newTrackerClient()
 	if err := a.openTasks(); err != nil {
 		return err

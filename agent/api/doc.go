@@ -18,11 +18,13 @@
 //	     ?dry_run=1               → DryRun
 //	POST /v1/batches              BatchRequest, then a BatchTask a line → StreamEvent a line
 //	GET  /v1/tasks                [TaskStatus, …], oldest first, without output and results
-//	     ?state=a,b &limit=100 &after=ID
+//	     ?state=a,b &limit=100 &after=ID &newest=1 (the last ones instead of the first)
 //	GET  /v1/tasks/{id}           TaskStatus, or RunStatus for the id of a run
 //	GET  /v1/tasks/{id}/output    bytes: ?stream=stdout|stderr &follow=1
 //	POST /v1/tasks/{id}/cancel    CancelRequest (or nothing) → Stopped; a task or a run
-//	GET  /v1/runs/{id}/events     StreamEvent a line, as with follow=1; a run or a task
+//	GET  /v1/runs/{id}/events     StreamEvent a line, as with POST's follow=1; a run or a task
+//	     ?follow=0                what there is by now
+//	     ?output=0                without output, but for what is kept in results
 //	GET  /v1/events               server-sent events, each an Event; Last-Event-ID or ?after=N
 //	PUT  /v1/available            AvailableRequest
 //	PUT  /v1/data                 any JSON

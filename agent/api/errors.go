@@ -31,6 +31,7 @@ const (
 	CodeStarting     = "starting"
 	CodeTaskFailed   = "task_failed"
 	CodeUnknownTask  = "unknown_task"
+	CodeOwnerAway    = "owner_away"
 	CodeUnknownBlob  = "unknown_blob"
 	CodeDataTooLarge = "data_too_large"
 	CodeTooLarge     = "too_large"

@@ -26,6 +26,10 @@ type Options struct {
 	// "127.0.0.1:8080"; pages served there may use the API. Default: any, and
 	// no page may.
 	Hosts []string
+	// Elsewhere answers requests about tasks and runs that were submitted to another
+	// agent, and reports whether it did; an error means that nothing was written yet.
+	// Default: all are this agent's.
+	Elsewhere func(w http.ResponseWriter, r *http.Request, id tasks.ID) (answered bool, err error)
 	// Refused is told of each request that the guard refuses. It may be called
 	// by several goroutines at once. Default: nobody is told.
 	Refused func()
@@ -54,16 +58,12 @@ type route struct {
 
 // routes are all that is served. What GET and HEAD name changes nothing.
 func (h *handler) routes() []route {
-	return []route{
+	return append(h.owned(), []route{
 		{"GET", "/v1/info", h.info, nil},
 		{"GET", "/v1/members", h.members, nil},
-		{"GET", "/v1/tasks", h.list, []string{"state", "limit", "after"}},
+		{"GET", "/v1/tasks", h.list, []string{"state", "limit", "after", "newest"}},
 		{"POST", "/v1/tasks", h.submit, []string{"follow", "dry_run"}},
 		{"POST", "/v1/batches", h.batch, nil},
-		{"GET", "/v1/tasks/{id}", h.task, nil},
-		{"GET", "/v1/tasks/{id}/output", h.output, []string{"stream", "follow"}},
-		{"POST", "/v1/tasks/{id}/cancel", h.cancel, nil},
-		{"GET", "/v1/runs/{id}/events", h.runEvents, nil},
 		{"GET", "/v1/events", h.events, []string{"after"}},
 		{"PUT", "/v1/available", h.setAvailable, nil},
 		{"PUT", "/v1/data", h.setData, nil},
@@ -77,7 +77,34 @@ func (h *handler) routes() []route {
 		{"HEAD", healthz, h.healthz, nil},
 		{"GET", readyz, h.readyz, nil},
 		{"HEAD", readyz, h.readyz, nil},
+	}...)
+}
+
+// owned are the routes about one task or run. They are answered by the agent that
+// it was submitted to.
+func (h *handler) owned() []route {
+	rs := []route{
+		{"GET", "/v1/tasks/{id}", h.task, nil},
+		{"GET", "/v1/tasks/{id}/output", h.output, []string{"stream", "follow"}},
+		{"POST", "/v1/tasks/{id}/cancel", h.cancel, nil},
+		{"GET", "/v1/runs/{id}/events", h.runEvents, []string{"follow", "output"}},
 	}
+	if h.o.Elsewhere == nil {
+		return rs
+	}
+	for i, rt := range rs {
+		rs[i].call = func(w http.ResponseWriter, r *http.Request) error {
+			id, err := pathID(r)
+			if err != nil {
+				return err
+			}
+			if answered, err := h.o.Elsewhere(w, r, id); answered || err != nil {
+				return err
+			}
+			return rt.call(w, r)
+		}
+	}
+	return rs
 }
 
 // What needs no token: it tells nothing but that an agent is there.
@@ -88,12 +115,31 @@ const (
 
 // NewHandler returns the handler of the local API.
 func NewHandler(b Backend, o Options) http.Handler {
+	h := newHandler(b, o)
+	h.serve(h.routes())
+	return h
+}
+
+// NewTaskHandler returns the handler of the part of the API that is about single
+// tasks and runs of this agent, for agents that are asked about them.
+func NewTaskHandler(b Backend) http.Handler {
+	h := newHandler(b, Options{})
+	h.serve(h.owned())
+	return h
+}
+
+func newHandler(b Backend, o Options) *handler {
 	h := &handler{b: b, o: o, watchers: make(chan struct{}, maxWatchers)}
 	if h.o.Refused == nil {
 		h.o.Refused = func() {}
 	}
+	return h
+}
+
+// serve makes the handler serve these routes.
+func (h *handler) serve(routes []route) {
 	paths := map[string]map[string]route{} // pattern, method
-	for _, rt := range h.routes() {
+	for _, rt := range routes {
 		if paths[rt.pattern] == nil {
 			paths[rt.pattern] = map[string]route{}
 		}
@@ -122,7 +168,6 @@ func NewHandler(b Backend, o Options) http.Handler {
 	p := http.NewCrossOriginProtection()
 	p.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { writeError(w, crossSite("of another site")) }))
 	h.served = p.Handler(mux)
-	return h
 }
 
 func badMethod(w http.ResponseWriter, r *http.Request, methods map[string]route) error {
@@ -181,10 +226,15 @@ func checkQuery(r *http.Request, names []string) error {
 	return nil
 }
 
-// flag reads a parameter that is 1 or 0.
-func flag(q url.Values, name string) (bool, error) {
+// flag reads a parameter that is 1 or, as when it is not there, 0.
+func flag(q url.Values, name string) (bool, error) { return flagOr(q, name, false) }
+
+// flagOr reads a parameter that is 1, 0 or not there.
+func flagOr(q url.Values, name string, def bool) (bool, error) {
 	switch v := q.Get(name); v {
-	case "", "0", "false":
+	case "":
+		return def, nil
+	case "0", "false":
 		return false, nil
 	case "1", "true":
 		return true, nil

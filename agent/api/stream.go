@@ -12,9 +12,53 @@ import (
 	"github.com/scagent/scagent/tasks/wire"
 )
 
+// follower is what a stream is made of; *master.Follower is one.
+type follower interface {
+	// Next returns io.EOF when there is no more.
+	Next(ctx context.Context) (master.Event, error)
+}
+
+// recorded is what a follower has been told.
+type recorded []master.Event
+
+// record returns what f is told by now. It takes what is there without waiting for
+// anybody, so that tasks do not wait for who reads it.
+func record(f *master.Follower) *recorded {
+	var rs recorded
+	for {
+		ev, err := f.Next(over)
+		if err != nil {
+			return &rs
+		}
+		rs = append(rs, ev)
+	}
+}
+
+func (r *recorded) Next(context.Context) (master.Event, error) {
+	if len(*r) == 0 {
+		return master.Event{}, io.EOF
+	}
+	ev := (*r)[0]
+	*r = (*r)[1:]
+	return ev, nil
+}
+
+// mute is a follower that says nothing of what tasks write, for which they do not
+// wait then.
+type mute struct{ follower }
+
+func (m mute) Next(ctx context.Context) (master.Event, error) {
+	for {
+		ev, err := m.follower.Next(ctx)
+		if err != nil || ev.Type != master.EventOutput {
+			return ev, err
+		}
+	}
+}
+
 // stream writes what a follower is told, a StreamEvent a line, until all results
 // are written or the client is gone.
-func stream(w http.ResponseWriter, r *http.Request, first Submitted, f *master.Follower) {
+func stream(w http.ResponseWriter, r *http.Request, first Submitted, f follower) {
 	w.Header().Set("Content-Type", NDJSON)
 	rc := http.NewResponseController(w)
 	rc.SetWriteDeadline(time.Time{}) // where there is one: a stream takes as long as its tasks
@@ -48,7 +92,7 @@ func streamEvent(ev *master.Event) StreamEvent {
 	s := StreamEvent{Type: streamTypes[ev.Type], Task: ev.Task, Index: ev.Index, Worker: ev.Worker, WorkerID: ev.WorkerID, Attempt: ev.Attempt}
 	switch ev.Type {
 	case master.EventOutput:
-		s.Stream, s.DataBase64 = streamNames[ev.Stream], ev.Output
+		s.Stream, s.DataBase64, s.CutBytes = streamNames[ev.Stream], ev.Output, ev.Cut
 	case master.EventResult:
 		st := StatusOf(ev.Result)
 		s.Result = &st
@@ -57,6 +101,15 @@ func streamEvent(ev *master.Event) StreamEvent {
 }
 
 func (h *handler) runEvents(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	follow, err := flagOr(q, "follow", true)
+	if err != nil {
+		return err
+	}
+	output, err := flagOr(q, "output", true)
+	if err != nil {
+		return err
+	}
 	id, err := pathID(r)
 	if err != nil {
 		return err
@@ -70,7 +123,15 @@ func (h *handler) runEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return unknown(id, err)
 	}
-	stream(w, r, first, f)
+	var from follower = f
+	if !follow {
+		from = record(f)
+		f.Close()
+	}
+	if !output {
+		from = mute{from}
+	}
+	stream(w, r, first, from)
 	return nil
 }
 
@@ -132,11 +193,10 @@ func (h *handler) output(w http.ResponseWriter, r *http.Request) error {
 		copyOutput(r.Context(), w, f, from)
 		return nil
 	}
-	over, cancel := context.WithCancel(r.Context())
-	cancel() // so that Next only gives what is there
-	// That begins with at most its start, and what is kept of each stream.
+	// What is there begins with at most its start, and what is kept of each stream.
 	for range 3 {
 		if ev, err := f.Next(over); err != nil || ev.Type == master.EventOutput && ev.Stream == from {
+			w.Header().Set("Scagent-Cut-Bytes", strconv.FormatInt(ev.Cut, 10))
 			w.Write(ev.Output)
 			return nil
 		}

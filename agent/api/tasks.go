@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -110,7 +111,16 @@ func (h *handler) list(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	rs := h.b.Tasks(after, states, limit)
+	newest, err := flag(q, "newest")
+	if err != nil {
+		return err
+	}
+	asked := limit
+	if newest {
+		asked = math.MaxInt
+	}
+	rs := h.b.Tasks(after, states, asked)
+	rs = rs[max(0, len(rs)-limit):]
 	out := make([]TaskStatus, len(rs))
 	for i := range rs {
 		out[i] = BriefOf(&rs[i])
@@ -142,7 +152,7 @@ func unknown(id tasks.ID, err error) error {
 	if !errors.Is(err, tasks.ErrUnknown) {
 		return err
 	}
-	return &Error{CodeUnknownTask, "no task or run " + id.String() + " is known here; ask the agent that it was submitted to, which forgets the oldest", http.StatusNotFound}
+	return &Error{CodeUnknownTask, "no task or run " + id.String() + " is known to the agent of node " + id.Owner() + ", which forgets the oldest", http.StatusNotFound}
 }
 
 // writeRun answers with a RunStatus, a task at a time, as the output that is kept

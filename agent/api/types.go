@@ -217,6 +217,7 @@ type StreamEvent struct {
 	Attempt    uint32      `json:"attempt,omitempty"`
 	Stream     string      `json:"stream,omitempty"` // stdout or stderr
 	DataBase64 []byte      `json:"data_base64,omitempty"`
+	CutBytes   int64       `json:"cut_bytes,omitempty"` // missing inside the data, which is what was kept
 	Result     *TaskStatus `json:"result,omitempty"`
 	Error      *Error      `json:"error,omitempty"`
 }

@@ -43,6 +43,7 @@ type Filter struct {
 	States []tasks.State // none: all
 	After  tasks.ID      // only those submitted after this one
 	Limit  int           // at most so many; 0: as many as the agent answers at once
+	Newest bool          // when there are more, the last ones instead of the first
 }
 
 // Tasks lists tasks that were submitted to the agent, oldest first, without their
@@ -61,6 +62,9 @@ func (c *Client) Tasks(ctx context.Context, f Filter) ([]api.TaskStatus, error) 
 	}
 	if f.Limit != 0 {
 		q.Set("limit", strconv.Itoa(f.Limit))
+	}
+	if f.Newest {
+		q.Set("newest", "1")
 	}
 	var out []api.TaskStatus
 	err := c.call(ctx, http.MethodGet, "/v1/tasks", q, nil, &out)
@@ -103,7 +107,22 @@ func (c *Client) RunTasks(ctx context.Context, id tasks.ID) (api.RunStatus, erro
 // FollowRun returns what happens to the tasks of a run, or to one task: first what
 // was kept of their output, then what they write.
 func (c *Client) FollowRun(ctx context.Context, id tasks.ID) (*Stream, error) {
-	resp, err := c.do(ctx, http.MethodGet, "/v1/runs/"+id.String()+"/events", nil, nil)
+	return c.runEvents(ctx, id, nil)
+}
+
+// PeekRun returns what has happened to the tasks of a run, or to one task: its
+// stream ends with what there is by now.
+func (c *Client) PeekRun(ctx context.Context, id tasks.ID) (*Stream, error) {
+	return c.runEvents(ctx, id, url.Values{"follow": {"0"}})
+}
+
+// AwaitRun is FollowRun without the output, for which the tasks do not wait then.
+func (c *Client) AwaitRun(ctx context.Context, id tasks.ID) (*Stream, error) {
+	return c.runEvents(ctx, id, url.Values{"output": {"0"}})
+}
+
+func (c *Client) runEvents(ctx context.Context, id tasks.ID, q url.Values) (*Stream, error) {
+	resp, err := c.do(ctx, http.MethodGet, "/v1/runs/"+id.String()+"/events", q, nil)
 	if err != nil {
 		return nil, err
 	}

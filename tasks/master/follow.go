@@ -31,6 +31,7 @@ type Event struct {
 	Attempt  uint32
 	Stream   wire.Stream   // of EventOutput
 	Output   []byte        // of EventOutput; the receiver may keep it
+	Cut      int64         // of EventOutput: bytes missing inside Output, which is a kept copy
 	Result   *tasks.Result // of EventResult; not to be changed
 }
 
@@ -69,8 +70,8 @@ func (m *Master) followLocked(r *Run, ts []*task, whole bool) *Follower {
 		f.cursors[t] = c
 		if t.rec != nil && t.rec.received > 0 {
 			for _, s := range []wire.Stream{wire.Stdout, wire.Stderr} {
-				if b, _ := t.rec.copies[s].bytes(); len(b) > 0 {
-					c.backlog = append(c.backlog, piece{stream: s, b: bytes.Clone(b)})
+				if b, cut := t.rec.copies[s].bytes(); len(b) > 0 {
+					c.backlog = append(c.backlog, piece{stream: s, b: bytes.Clone(b), cut: cut})
 				}
 			}
 			c.off = t.rec.received
@@ -176,7 +177,7 @@ func (f *Follower) stepLocked(c *cursor) (Event, bool) {
 		return e, true
 	}
 	if len(c.backlog) > 0 {
-		e.Type, e.Stream, e.Output = EventOutput, c.backlog[0].stream, c.backlog[0].b
+		e.Type, e.Stream, e.Output, e.Cut = EventOutput, c.backlog[0].stream, c.backlog[0].b, c.backlog[0].cut
 		c.backlog = c.backlog[1:]
 		return e, true
 	}

@@ -72,6 +72,7 @@ type piece struct {
 	at     uint64
 	stream wire.Stream
 	b      []byte
+	cut    int64 // of a kept copy: bytes missing inside b
 }
 
 // skipLocked takes note that the output of t goes on at an offset: this node was
@@ -98,7 +99,7 @@ func (r *record) add(s wire.Stream, b []byte, followed bool) {
 	}
 	r.copies[s].add(b)
 	if followed {
-		r.pieces = append(r.pieces, piece{r.received, s, append([]byte(nil), b...)})
+		r.pieces = append(r.pieces, piece{at: r.received, stream: s, b: append([]byte(nil), b...)})
 	}
 	r.received += uint64(len(b))
 }
