@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"errors"
 
 	"github.com/scagent/scagent/agent/client"
 	"github.com/scagent/scagent/tasks"
@@ -19,8 +18,9 @@ func (c *CancelCommand) Help() string {
 	return manual{
 		name: "cancel", usage: []string{"ID…"}, flags: simpleFlags(&common{}),
 		about: `
-Cancels tasks, or all tasks of runs: what is queued is dropped; what runs gets SIGTERM, and SIGKILL
-after some seconds. What has ended stays as it is.`,
+Cancels tasks, or all tasks of runs, whichever agent of the pool they were submitted to: what is
+queued is dropped; what runs gets SIGTERM, and SIGKILL after some seconds. What has ended stays as it
+is.`,
 		exits: "0 done, 1 an id is not known or the agent failed, 2 called wrongly", example: "scagent cancel ID",
 	}.String()
 }
@@ -29,29 +29,23 @@ after some seconds. What has ended stays as it is.`,
 func (c *CancelCommand) Run(args []string) int {
 	var ids []tasks.ID
 	check := func(operands []string) (err error) {
-		if len(operands) == 0 {
-			return errors.New("want at least one id of a task or a run")
-		}
 		ids, err = parseIDs(operands)
 		return err
 	}
 	return simple(c.env, "cancel", c.Help(), args, check, func(ctx context.Context, cl *client.Client, o *common, _ []string) (int, error) {
-		var failed []error
 		stopped := 0
-		for _, id := range ids {
+		status, err := eachID(c.env, ids, func(id tasks.ID) error {
 			n, err := cl.Cancel(ctx, id, tasks.StopCancel)
-			if err != nil {
-				failed = append(failed, err)
-			}
 			stopped += n
-		}
+			return err
+		})
 		if o.json {
 			c.env.printJSON(struct {
 				Stopped int `json:"stopped"`
 			}{stopped})
-		} else if !o.quiet && len(failed) == 0 {
+		} else if !o.quiet && status == exitOK && err == nil {
 			c.env.note("cancelled %d %s", stopped, plural(stopped, "task", "tasks"))
 		}
-		return exitOK, errors.Join(failed...)
+		return status, err
 	})
 }

@@ -25,7 +25,10 @@ func commands() []entry {
 		{"submit", func(e *Env) cli.Command { return &SubmitCommand{e} }},
 		{"map", func(e *Env) cli.Command { return &MapCommand{e} }},
 		{"members", func(e *Env) cli.Command { return &MembersCommand{e} }},
+		{"tasks", func(e *Env) cli.Command { return &TasksCommand{e} }},
 		{"status", func(e *Env) cli.Command { return &StatusCommand{e} }},
+		{"logs", func(e *Env) cli.Command { return &LogsCommand{e} }},
+		{"wait", func(e *Env) cli.Command { return &WaitCommand{e} }},
 		{"cancel", func(e *Env) cli.Command { return &CancelCommand{e} }},
 		{"monitor", func(e *Env) cli.Command { return &MonitorCommand{e} }},
 		{"available", func(e *Env) cli.Command { return &AvailableCommand{e} }},
@@ -41,6 +44,9 @@ func commands() []entry {
 		{"help", func(e *Env) cli.Command { return &HelpCommand{e} }},
 	}
 }
+
+// aliases are other names of commands.
+var aliases = map[string]string{"ps": "tasks"}
 
 // Main runs the command line, without the program's name, and returns the exit
 // status of the process.
@@ -73,6 +79,9 @@ func Run(env *Env, args []string) int {
 	for _, c := range table {
 		names = append(names, c.name)
 		factories[c.name] = func() (cli.Command, error) { return c.make(env), nil }
+	}
+	if name, ok := aliases[args[0]]; ok {
+		args = append([]string{name}, args[1:]...)
 	}
 	if name := args[0]; !slices.Contains(names, name) {
 		env.note("%s", unknownCommand(name, names))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/scagent/scagent/agent/api"
@@ -61,31 +60,9 @@ func newFollower(e *Env, o *submitOptions, c *client.Client, stop *interrupter, 
 
 // run returns the exit status, or an error of scagent's own.
 func (f *follower) run(ctx context.Context) (int, error) {
-	events := make(chan api.StreamEvent, maxWaitingEvents)
-	quit := make(chan struct{})
-	var broken error // why the stream ended; read after events is closed
-	go func() {
-		defer close(events)
-		for {
-			e, err := f.stream.Next()
-			if err != nil {
-				broken = err
-				return
-			}
-			select {
-			case events <- e:
-			case <-quit:
-				return
-			}
-		}
-	}()
-	defer func() {
-		close(quit)
-		f.stream.Close()
-		for range events { // until the reader has ended
-		}
-	}()
-
+	a := readAhead(f.stream)
+	defer a.close()
+	events := a.events
 	for e := range events {
 		f.event(ctx, &e)
 		if len(events) > 0 {
@@ -103,13 +80,54 @@ func (f *follower) run(ctx context.Context) (int, error) {
 		if f.stop.hit() {
 			return exitCancelled, nil // the second time
 		}
-		if broken == nil || errors.Is(broken, io.EOF) {
-			broken = errors.New("the agent hung up")
-		}
-		return 0, fmt.Errorf("%w; run %s may go on, see: scagent status %s", broken, f.stream.Submitted().Run, f.stream.Submitted().Run)
+		return 0, cutShort(a.broken, f.stream.Submitted().Run)
 	}
 	f.close()
 	return f.exit(), nil
+}
+
+// ahead reads a stream ahead of what is printed.
+type ahead struct {
+	stream *client.Stream
+	events chan api.StreamEvent // closed when there are no more
+	quit   chan struct{}
+	broken error // why there are no more; read after events is closed
+}
+
+func readAhead(s *client.Stream) *ahead {
+	a := &ahead{stream: s, events: make(chan api.StreamEvent, maxWaitingEvents), quit: make(chan struct{})}
+	go func() {
+		defer close(a.events)
+		for {
+			e, err := s.Next()
+			if err != nil {
+				a.broken = err
+				return
+			}
+			select {
+			case a.events <- e:
+			case <-a.quit:
+				return
+			}
+		}
+	}()
+	return a
+}
+
+// close ends the stream and waits for the reader.
+func (a *ahead) close() {
+	close(a.quit)
+	a.stream.Close()
+	for range a.events {
+	}
+}
+
+// cutShort is the error of a stream that broke before the tasks of a run had ended.
+func cutShort(broken error, run tasks.ID) error {
+	if broken == nil || errors.Is(broken, io.EOF) {
+		broken = errors.New("the agent hung up")
+	}
+	return fmt.Errorf("%w; run %s may go on, see: scagent status %s", broken, run, run)
 }
 
 // unwritten stops the tasks because what they write goes nowhere, and waits for
@@ -130,10 +148,10 @@ func (f *follower) unwritten(err error, events <-chan api.StreamEvent) (int, err
 			break
 		}
 	}
-	if errors.Is(err, syscall.EPIPE) {
+	if err = notWritten(err); errors.Is(err, errClosed) {
 		return exitPipe, nil
 	}
-	return 0, fmt.Errorf("write standard output: %w", err)
+	return 0, err
 }
 
 func (f *follower) event(ctx context.Context, e *api.StreamEvent) {
@@ -183,8 +201,7 @@ func (f *follower) say(text string) { f.out.to(stderr).WriteString("scagent: " +
 // close says what did not go well.
 func (f *follower) close() {
 	if !f.several {
-		status := exitOne(f.last)
-		if f.last.Reason != tasks.Exit && status != exitOK && (!f.o.quiet || status == exitOwn) {
+		if oddEnd(f.last, f.o.quiet) {
 			f.say(f.labels.of(&api.StreamEvent{Result: f.last, Index: f.last.Index}) + ": " + how(f.last))
 		}
 	} else if !f.o.quiet {
@@ -194,6 +211,13 @@ func (f *follower) close() {
 		}
 	}
 	f.out.flush() // standard error, of which nobody can be told
+}
+
+// oddEnd reports whether it has to be said how the task of one target ended: its
+// exit status alone does not tell.
+func oddEnd(t *api.TaskStatus, quiet bool) bool {
+	status := exitOne(t)
+	return t.Reason != tasks.Exit && status != exitOK && (!quiet || status == exitOwn)
 }
 
 func (f *follower) exit() int {

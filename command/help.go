@@ -154,6 +154,9 @@ func helpOn(word string) (string, error) {
 		return strings.TrimSpace(t) + "\n", nil
 	}
 	names := topicNames()
+	if name, ok := aliases[word]; ok {
+		word = name
+	}
 	for _, c := range commands() {
 		if c.name == word {
 			return c.make(&Env{}).Help(), nil

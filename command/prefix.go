@@ -3,6 +3,8 @@ package command
 import (
 	"bytes"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/scagent/scagent/agent/api"
 )
@@ -21,7 +23,10 @@ type linePrinter struct {
 }
 
 // partials are the beginnings of lines that have not ended yet.
-type partials struct{ out, err []byte }
+type partials struct {
+	label    string
+	out, err []byte
+}
 
 func (p *linePrinter) event(label string, e *api.StreamEvent) {
 	switch e.Type {
@@ -31,9 +36,7 @@ func (p *linePrinter) event(label string, e *api.StreamEvent) {
 		delete(p.tasks, e.Index) // half a line of an attempt that is void
 	case api.StreamResult:
 		if t := p.tasks[e.Index]; t != nil {
-			p.line(label, e.Index, stdout, t.out, nil)
-			p.line(label, e.Index, stderr, t.err, nil)
-			delete(p.tasks, e.Index)
+			p.rest(e.Index, t)
 		}
 		if v := value(e.Result); v != nil {
 			p.line(label, e.Index, stdout, v, nil)
@@ -41,7 +44,19 @@ func (p *linePrinter) event(label string, e *api.StreamEvent) {
 	}
 }
 
-func (p *linePrinter) end() {}
+// end prints the lines of tasks that have not ended as far as they go.
+func (p *linePrinter) end() {
+	for _, i := range slices.Sorted(maps.Keys(p.tasks)) {
+		p.rest(i, p.tasks[i])
+	}
+}
+
+// rest prints what there is of a task's last lines.
+func (p *linePrinter) rest(index int, t *partials) {
+	p.line(t.label, index, stdout, t.out, nil)
+	p.line(t.label, index, stderr, t.err, nil)
+	delete(p.tasks, index)
+}
 
 func (p *linePrinter) output(label string, index int, stream string, data []byte) {
 	t := p.tasks[index]
@@ -49,6 +64,7 @@ func (p *linePrinter) output(label string, index int, stream string, data []byte
 		t = &partials{}
 		p.tasks[index] = t
 	}
+	t.label = label
 	rest := &t.out
 	if stream == stderr {
 		rest = &t.err

@@ -20,7 +20,16 @@ func simpleFlags(o *common) *flagSet {
 func simple(e *Env, name, help string, args []string, check func([]string) error,
 	call func(ctx context.Context, c *client.Client, o *common, operands []string) (status int, err error)) int {
 	o := &common{}
-	operands, err := simpleFlags(o).parse(args)
+	return talk(e, name, help, simpleFlags(o), o, args, check, func(ctx context.Context, c *client.Client, operands []string) (int, error) {
+		return call(ctx, c, o, operands)
+	})
+}
+
+// talk is simple for a command with flags of its own, which are f; o are the common
+// ones among them.
+func talk(e *Env, name, help string, f *flagSet, o *common, args []string, check func([]string) error,
+	call func(ctx context.Context, c *client.Client, operands []string) (status int, err error)) int {
+	operands, err := f.parse(args)
 	if err == nil {
 		err = check(operands)
 	}
@@ -32,7 +41,7 @@ func simple(e *Env, name, help string, args []string, check func([]string) error
 		return e.fail(err)
 	}
 	defer c.Close()
-	status, err := call(context.Background(), c, o, operands)
+	status, err := call(context.Background(), c, operands)
 	if err != nil {
 		return e.fail(err)
 	}

@@ -1,7 +1,10 @@
 package command
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -20,8 +23,11 @@ func (c *StatusCommand) Synopsis() string { return "show one task or run" }
 // Help says how the command is called.
 func (c *StatusCommand) Help() string {
 	return manual{
-		name: "status", usage: []string{"ID"}, flags: simpleFlags(&common{}),
-		about:   "Shows a task, or the tasks of a run, that this host's agent submitted.",
+		name: "status", usage: []string{"ID…"}, flags: simpleFlags(&common{}),
+		about: `
+Shows tasks, or the tasks of runs, whichever agent of the pool they were submitted to. Of the attempts
+at a task the last is shown: its number, its worker, and where it stands.`,
+		exits:   "0 done, 1 an id is not known or the agent failed, 2 called wrongly",
 		example: "scagent status $(scagent submit -detach sleep 60)",
 	}.String()
 }
@@ -30,40 +36,75 @@ func (c *StatusCommand) Help() string {
 func (c *StatusCommand) Run(args []string) int {
 	var ids []tasks.ID
 	check := func(operands []string) (err error) {
-		if len(operands) != 1 {
-			return fmt.Errorf("want one id of a task or a run")
-		}
 		ids, err = parseIDs(operands)
 		return err
 	}
 	return simple(c.env, "status", c.Help(), args, check, func(ctx context.Context, cl *client.Client, o *common, _ []string) (int, error) {
-		run, err := cl.RunTasks(ctx, ids[0])
-		if err != nil {
-			return 0, err
-		}
-		task := len(run.Tasks) == 1 && run.Tasks[0].ID == ids[0]
-		switch {
-		case task && o.json:
-			return c.env.printJSON(run.Tasks[0]), nil
-		case o.json:
-			return c.env.printJSON(run), nil
-		case task:
-			return c.env.print(formatTask(&run.Tasks[0])), nil
-		}
-		return c.env.print(formatRun(&run)), nil
+		printed := false
+		return eachID(c.env, ids, func(id tasks.ID) error {
+			run, err := cl.RunTasks(ctx, id)
+			if err != nil {
+				return err
+			}
+			if printed && !o.json {
+				err = c.env.write("\n")
+			}
+			printed = true
+			return cmp.Or(err, c.env.write(formatStatus(id, &run, o.json)))
+		})
 	})
 }
 
+// parseIDs reads at least one id. What is there twice counts once.
 func parseIDs(operands []string) ([]tasks.ID, error) {
+	if len(operands) == 0 {
+		return nil, errors.New("want at least one id of a task or a run")
+	}
 	var ids []tasks.ID
+	seen := map[tasks.ID]bool{}
 	for _, s := range operands {
 		id, err := tasks.ParseID(s)
 		if err != nil {
 			return nil, err
 		}
-		ids = append(ids, id)
+		if !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
+		}
 	}
 	return ids, nil
+}
+
+// eachID does something for each id, and says what does not work, one line for each.
+func eachID(e *Env, ids []tasks.ID, do func(tasks.ID) error) (status int, err error) {
+	for _, id := range ids {
+		err := do(id)
+		var own *api.Error
+		switch {
+		case errors.As(err, &own):
+			status = e.fail(err) // that id's alone
+		case err != nil:
+			return 0, err
+		}
+	}
+	return status, nil
+}
+
+// formatStatus is what is known of a run or of its only task, whichever the id is.
+func formatStatus(id tasks.ID, run *api.RunStatus, asJSON bool) string {
+	task := len(run.Tasks) == 1 && run.Tasks[0].ID == id
+	if !asJSON {
+		if task {
+			return formatTask(&run.Tasks[0])
+		}
+		return formatRun(run)
+	}
+	var v any = run
+	if task {
+		v = &run.Tasks[0]
+	}
+	b, _ := json.Marshal(v) // it came as JSON
+	return string(b) + "\n"
 }
 
 // formatTask is a task in full, but for its output.
@@ -77,7 +118,7 @@ func formatTask(t *api.TaskStatus) string {
 		b.add("Ended with", how(t))
 	}
 	b.add("Worker", t.Worker)
-	b.add("Attempt", fmt.Sprint(t.Attempt))
+	b.add("Attempt", attempt(t))
 	b.add("Queued", stamp(t.QueuedAt))
 	b.add("Started", stamp(t.StartedAt))
 	b.add("Finished", stamp(t.FinishedAt))
@@ -97,19 +138,24 @@ func formatTask(t *api.TaskStatus) string {
 	return b.String()
 }
 
+// attempt says which attempt at a task was the last. Of the others it is known that
+// they came to nothing.
+func attempt(t *api.TaskStatus) string {
+	switch t.Attempt {
+	case 0:
+		return "none has started"
+	case 1:
+		return "1"
+	}
+	return fmt.Sprintf("%d, after %d that did not count", t.Attempt, t.Attempt-1)
+}
+
 // formatRun is a table of the tasks of a run.
 func formatRun(r *api.RunStatus) string {
 	t := table{{"TASK", "WORKER", "STATE", "ATTEMPT", "ENDED WITH"}}
 	for i := range r.Tasks {
 		k := &r.Tasks[i]
-		end := ""
-		if k.State.Final() {
-			end = "exit 0"
-			if exitOne(k) != exitOK {
-				end = how(k)
-			}
-		}
-		t = append(t, []string{k.ID.String(), k.Worker, string(k.State), fmt.Sprint(k.Attempt), end})
+		t = append(t, []string{k.ID.String(), k.Worker, string(k.State), fmt.Sprint(k.Attempt), endedWith(k)})
 	}
 	return t.String()
 }

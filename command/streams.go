@@ -1,6 +1,11 @@
 package command
 
-import "bufio"
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"syscall"
+)
 
 const (
 	stdout = "stdout"
@@ -38,4 +43,12 @@ func (s *streams) to(stream string) *bufio.Writer {
 func (s *streams) flush() error {
 	s.err.Flush()
 	return s.out.Flush()
+}
+
+// notWritten is what an error of flush means.
+func notWritten(err error) error {
+	if errors.Is(err, syscall.EPIPE) {
+		return errClosed
+	}
+	return fmt.Errorf("write standard output: %w", err)
 }

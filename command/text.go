@@ -76,6 +76,14 @@ func plural(n int, one, many string) string {
 	return many
 }
 
+// dash is s or, for a table, what stands for nothing.
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
 func yesNo(b bool) string {
 	if b {
 		return "yes"
