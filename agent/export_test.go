@@ -1,6 +1,13 @@
 package agent
 
-import "github.com/scagent/scagent/tasks/blob"
+import (
+	"context"
+	"net"
+	"net/http"
+
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/blob"
+)
 
 // BlobStats counts the contents that are here.
 func (a *Agent) BlobStats() blob.Stats { return a.blobs.Stats() }
@@ -18,3 +25,16 @@ func (a *Agent) OnMessage(msg []byte) bool {
 
 // MessageAnnounce begins an announcement of a run.
 const MessageAnnounce = messageAnnounce
+
+// OwnersOf returns the members that may have submitted a task.
+var OwnersOf = ownersOf
+
+// AskOwners asks nodes about a task at the other ends of the connections that dial
+// opens.
+func (a *Agent) AskOwners(w http.ResponseWriter, r *http.Request, owners []string, id tasks.ID, dial func(node string) (net.Conn, error)) error {
+	a.owners.DialContext = func(_ context.Context, _, addr string) (net.Conn, error) {
+		node, _, _ := net.SplitHostPort(addr)
+		return dial(node)
+	}
+	return a.askOwners(w, r, owners, id)
+}

@@ -81,6 +81,19 @@ var doors = append([]door{
 	{"the secret itself", func(t *testing.T, h *host, c *caller) bool {
 		return strings.Contains(byHTTP(t, h, c, "GET", "/scagent/v1/secret", true, nil), "sck1-")
 	}},
+	{"a task with a certificate", func(t *testing.T, h *host, c *caller) bool {
+		return strings.Contains(byHTTP(t, h, c, "GET", taskOf(t, h), true, nil), `"kind":"function"`)
+	}},
+	{"a task with a signature", func(t *testing.T, h *host, c *caller) bool {
+		return strings.Contains(byHTTP(t, h, c, "GET", taskOf(t, h), false, nil), `"kind":"function"`)
+	}},
+	{"cancelling a task", func(t *testing.T, h *host, c *caller) bool {
+		return byHTTP(t, h, c, "POST", taskOf(t, h)+"/cancel", true, nil) != ""
+	}},
+	{"what a run does", func(t *testing.T, h *host, c *caller) bool {
+		path := strings.Replace(taskOf(t, h), "/tasks/", "/runs/", 1) + "/events"
+		return strings.Contains(byHTTP(t, h, c, "GET", path, true, nil), `"result"`)
+	}},
 	{"beacon", byBeacon},
 }, localAPI...)
 
@@ -90,12 +103,12 @@ var matrix = []struct {
 	gets string
 	make func(now, old *secret.Secret) *secret.Secret
 }{
-	{"no secret", "nnnnnnnnnnnynyn", func(_, _ *secret.Secret) *secret.Secret { return nil }},
-	{"right", "yyyyyyyynyyynyn", func(now, _ *secret.Secret) *secret.Secret { return now }},
-	{"wrong", "nnnnnnnnnnnynyn", func(_, _ *secret.Secret) *secret.Secret { return secret.New() }},
-	{"worker-only", "yyynyyyynnyynyn", func(now, _ *secret.Secret) *secret.Secret { return now.Token() }},
-	{"rotated-out", "nnnnnnnnnnnynyn", func(_, old *secret.Secret) *secret.Secret { return old }},
-	{"worker-only, rotated-out", "nnnnnnnnnnnynyn", func(_, old *secret.Secret) *secret.Secret { return old.Token() }},
+	{"no secret", "nnnnnnnnnnnnnnnynyn", func(_, _ *secret.Secret) *secret.Secret { return nil }},
+	{"right", "yyyyyyyynyynyyyynyn", func(now, _ *secret.Secret) *secret.Secret { return now }},
+	{"wrong", "nnnnnnnnnnnnnnnynyn", func(_, _ *secret.Secret) *secret.Secret { return secret.New() }},
+	{"worker-only", "yyynyyyynnnnnnyynyn", func(now, _ *secret.Secret) *secret.Secret { return now.Token() }},
+	{"rotated-out", "nnnnnnnnnnnnnnnynyn", func(_, old *secret.Secret) *secret.Secret { return old }},
+	{"worker-only, rotated-out", "nnnnnnnnnnnnnnnynyn", func(_, old *secret.Secret) *secret.Secret { return old.Token() }},
 }
 
 // TestWhoGetsInWhere tries every door of an agent in a secured pool with every
@@ -341,6 +354,19 @@ func blobOf(t *testing.T, h *host) string {
 	return "/scagent/v1/blob/" + hash
 }
 
+// taskOf is where others ask about a task of the host.
+func taskOf(t *testing.T, h *host) string {
+	t.Helper()
+	run, err := h.Submit(t.Context(), submission(tasks.Task{Kind: tasks.Function, Name: "scagent.noop"}, tasks.Any()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return "/scagent/v1/tasks/" + run.Tasks()[0].ID.String()
+}
+
 // byHTTP returns the answer to a request, empty if it was refused. It comes with
 // the caller's certificate, or with its signature.
 func byHTTP(t *testing.T, h *host, c *caller, method, path string, certificate bool, body []byte) string {
@@ -364,8 +390,8 @@ func byHTTP(t *testing.T, h *host, c *caller, method, path string, certificate b
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil || res.StatusCode != http.StatusOK {
-		if res.StatusCode != http.StatusUnauthorized {
-			t.Errorf("%s %s: %s %q, want 200 or 401", method, path, res.Status, b)
+		if res.StatusCode != http.StatusUnauthorized && res.StatusCode != http.StatusForbidden {
+			t.Errorf("%s %s: %s %q, want 200, 401 or 403", method, path, res.Status, b)
 		}
 		return ""
 	}

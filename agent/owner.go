@@ -13,6 +13,7 @@ import (
 
 	"github.com/scagent/scagent/agent/api"
 	"github.com/scagent/scagent/agent/port"
+	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/tasks"
 )
 
@@ -78,7 +79,7 @@ func (a *Agent) elsewhere(w http.ResponseWriter, r *http.Request, id tasks.ID) (
 	if err := a.running(); err != nil {
 		return false, err
 	}
-	owners, known := a.ownersOf(id)
+	owners, known := ownersOf(a.pool.Members(), id)
 	if strings.HasPrefix(a.id.id, id.Owner()) && (len(owners) == 0 || a.knows(id)) {
 		return false, nil
 	}
@@ -93,27 +94,32 @@ func (a *Agent) elsewhere(w http.ResponseWriter, r *http.Request, id tasks.ID) (
 	if a.keys != nil && !a.keys.Submits() {
 		return true, ErrWorkerToken
 	}
+	return true, a.askOwners(w, r, owners, id)
+}
+
+// askOwners passes the answer of the owner on, which is one of the nodes: ids begin
+// alike by chance once in 2^40, and then all are asked. An error means that nothing
+// was written.
+func (a *Agent) askOwners(w http.ResponseWriter, r *http.Request, owners []string, id tasks.ID) (err error) {
 	var body []byte
 	if r.Method == http.MethodPost {
-		var err error
 		if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxAsked)); err != nil {
-			return true, err
+			return err
 		}
 	}
 	for i, node := range owners {
-		// Ids begin alike by chance once in 2^40, and then all are asked.
-		last := i == len(owners)-1
-		if done, err := a.askOwner(w, r, body, node, id, last); done || err != nil && last {
-			return true, err
+		var done bool
+		if done, err = a.askOwner(w, r, body, node, id, i == len(owners)-1); done {
+			return nil
 		}
 	}
-	return true, nil // the last one was done
+	return err
 }
 
 // ownersOf returns the other nodes that may have submitted a task, of those that are
 // in the pool. known says that there is one that is not.
-func (a *Agent) ownersOf(id tasks.ID) (owners []string, known bool) {
-	for _, m := range a.pool.Members() {
+func ownersOf(members []membership.Member, id tasks.ID) (owners []string, known bool) {
+	for _, m := range members {
 		switch {
 		case m.Self || !strings.HasPrefix(m.ID, id.Owner()):
 		case m.Status.Present():
@@ -135,8 +141,8 @@ func (a *Agent) knows(id tasks.ID) bool {
 }
 
 // askOwner passes a request on to a node, and its answer back. Unless it is the last
-// that is asked, an answer that it does not know the task is none. An error means
-// that nothing was written.
+// that is asked, its word that it does not know the task is no answer. Unless done,
+// nothing was written.
 func (a *Agent) askOwner(w http.ResponseWriter, r *http.Request, body []byte, node string, id tasks.ID, last bool) (done bool, err error) {
 	ctx, cancel := a.whilePresent(r.Context(), node)
 	defer cancel()

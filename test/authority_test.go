@@ -79,7 +79,8 @@ func TestEveryMessageSaysWhoMaySendIt(t *testing.T) {
 
 	// HTTP: a route for each composite literal in routes.
 	routes := 0
-	paths := map[string]string{"blobPath": "/scagent/v1/blob/", "secretPath": "/scagent/v1/secret"}
+	paths := map[string]string{"blobPath": "/scagent/v1/blob/", "secretPath": "/scagent/v1/secret", "tasksPath": "/scagent/v1/tasks/", "runsPath": "/scagent/v1/runs/"}
+	callers := map[string]string{"members": "member", "submitters": "submit", "anyone": "member"}
 	inspect(t, "../agent/routes.go", func(n ast.Node) {
 		c, ok := n.(*ast.CompositeLit)
 		if !ok || len(c.Elts) != 3 {
@@ -94,8 +95,12 @@ func TestEveryMessageSaysWhoMaySendIt(t *testing.T) {
 		case *ast.BinaryExpr:
 			messages = append(messages, paths[first.Y.(*ast.Ident).Name])
 		}
+		path := messages[len(messages)-1]
+		if want := callers[c.Elts[1].(*ast.Ident).Name]; who[path] != want {
+			t.Errorf("%s: docs say %q, agent/routes.go says %q", path, who[path], want)
+		}
 	})
-	if len(senders) < 17 || routes < 4 || !slices.Contains(messages, "mailFarewell") || !slices.Contains(messages, "messageRotated") {
+	if len(senders) < 17 || routes < 6 || !slices.Contains(messages, "mailFarewell") || !slices.Contains(messages, "messageRotated") {
 		t.Fatalf("the code was not read as it is written: %d frames, %d routes, %v", len(senders), routes, messages)
 	}
 	inspect(t, "../agent/api/handler.go", func(n ast.Node) {
