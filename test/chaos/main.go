@@ -45,6 +45,7 @@ func main() {
 	flag.BoolVar(&o.spareMaster, "spare-master", false, "agents and disks of masters are not struck, their network is")
 	flag.BoolVar(&o.fabric, "fabric", false, "connect the hosts by a switch in user space (default: profiles that need it)")
 	flag.BoolVar(&o.check, "check", o.check, "agents write histories, which are checked in the end; see test/check/verify")
+	flag.DurationVar(&o.soak, "soak", 0, "look every `D` at what the agents take; it must not grow")
 	flag.BoolVar(&o.keep, "keep", false, "keep the directory of a run without problems too")
 	flag.StringVar(&o.logLevel, "log-level", o.logLevel, "agents log from `LEVEL` on")
 	flag.Parse()

@@ -38,6 +38,7 @@ type options struct {
 	diskBytes                      int64
 	check                          bool
 	keep                           bool
+	soak                           time.Duration // agents are looked at so often; 0: they are not
 	logLevel                       string
 
 	log io.Writer // told what happens
@@ -142,10 +143,24 @@ func (r *runner) run(ctx context.Context) (*result, error) {
 	wg.Go(func() { r.tell(watching) })
 	defer wg.Wait()
 	defer stopWatching()
+	stopSoak := func() []string { return nil }
+	if r.soak > 0 {
+		k, f, err := newSoak(r.soak, r.cluster, r.nodes().All, r.path("samples"), func(line string) { r.log.Println(line) })
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		soaking, stop := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() { defer close(done); k.run(soaking) }()
+		stopSoak = func() []string { stop(); <-done; return k.grown() }
+		defer stop()
+	}
 
 	if err := r.stress(ctx); err != nil {
 		return nil, err
 	}
+	grown := stopSoak()
 	if err := r.settle(ctx); err != nil {
 		return nil, err
 	}
@@ -153,6 +168,7 @@ func (r *runner) run(ctx context.Context) (*result, error) {
 	res, err := r.verdict(ctx)
 	if err == nil {
 		res.took = took
+		res.problems = append(res.problems, grown...)
 	}
 	return res, err
 }

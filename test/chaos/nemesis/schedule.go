@@ -25,7 +25,8 @@ func (s span) draw(r *rand.Rand) time.Duration {
 // source makes one sort of fault.
 type source struct {
 	name  string
-	every span // from the begin of one to that of the next
+	every span // from the begin of one to that of the next; of those that come once, till the begin
+	once  bool // there is one
 	lasts span
 	// strike picks whom it strikes. A subject is struck by one of the source's
 	// faults at a time. No faults: there is nobody.
@@ -38,14 +39,32 @@ const (
 )
 
 var (
-	kills  = source{"kills", span{500 * ms, 1500 * ms}, span{50 * ms, 3 * s}, onVictim(Kill, Start)}
-	pauses = source{"pauses", span{1 * s, 4 * s}, span{250 * ms, 8 * s}, onVictim(Stop, Cont)}
-	disk   = source{"disk", span{3 * s, 8 * s}, span{1 * s, 5 * s}, onVictim(Full, Free)}
-	fds    = source{"fds", span{3 * s, 8 * s}, span{1 * s, 5 * s}, onVictim(FDs, FDsFree)}
-	cuts   = source{"cuts", span{2 * s, 6 * s}, span{500 * ms, 8 * s}, cut}
-	loss   = source{"loss", span{2 * s, 6 * s}, span{2 * s, 10 * s}, lose}
-	shapes = source{"shapes", span{2 * s, 6 * s}, span{2 * s, 8 * s}, shape}
+	kills  = again("kills", span{500 * ms, 1500 * ms}, span{50 * ms, 3 * s}, onVictim(Kill, Start))
+	pauses = again("pauses", span{1 * s, 4 * s}, span{250 * ms, 8 * s}, onVictim(Stop, Cont))
+	disk   = again("disk", span{3 * s, 8 * s}, span{1 * s, 5 * s}, onVictim(Full, Free))
+	fds    = again("fds", span{3 * s, 8 * s}, span{1 * s, 5 * s}, onVictim(FDs, FDsFree))
+	cuts   = again("cuts", span{2 * s, 6 * s}, span{500 * ms, 8 * s}, cut)
+	loss   = again("loss", span{2 * s, 6 * s}, span{2 * s, 10 * s}, lose)
+	shapes = again("shapes", span{2 * s, 6 * s}, span{2 * s, 8 * s}, shape)
+
+	// In the long run: a kill a minute; packets lost all the time; two halves.
+	minutely = again("minutely", span{45 * s, 75 * s}, span{1 * s, 5 * s}, onVictim(Kill, Start))
+	halves   = source{name: "halves", every: span{5 * s, 5 * s}, once: true, lasts: span{10 * m, 10 * m}, strike: halve}
 )
+
+const m = 60 * s
+
+// always has all nodes lose so much of what is sent to them, to the end.
+func always(percent float64) source {
+	return source{name: "always", every: span{5 * s, 5 * s}, once: true, lasts: span{1e4 * m, 1e4 * m},
+		strike: func(_ *rand.Rand, n Nodes) (subject string, begin, end []Fault) {
+			for _, node := range n.All {
+				begin = append(begin, Fault{Kind: Loss, Node: node, Percent: percent})
+				end = append(end, Fault{Kind: Loss, Node: node})
+			}
+			return "all", begin, end
+		}}
+}
 
 // profiles by name. All but kills of the mixed one come at half their pace, as they
 // come together.
@@ -58,12 +77,21 @@ var profiles = map[string][]source{
 	"disk":   {disk},
 	"fds":    {fds},
 	"shapes": {shapes},
+	"loss5":  {always(5)},
+	"loss10": {always(10)},
+	"halves": {halves},
+	"soak":   {always(5), minutely},
 	"mixed":  {kills, rarer(cuts), rarer(loss), rarer(pauses), rarer(disk), rarer(fds), rarer(shapes)},
 }
 
 func rarer(f source) source {
 	f.every = span{2 * f.every.least, 2 * f.every.most}
 	return f
+}
+
+// again is a source of faults for ever.
+func again(name string, every, lasts span, strike func(*rand.Rand, Nodes) (string, []Fault, []Fault)) source {
+	return source{name: name, every: every, lasts: lasts, strike: strike}
 }
 
 // Profiles returns the names of the profiles.
@@ -114,6 +142,19 @@ func cut(r *rand.Rand, n Nodes) (subject string, begin, end []Fault) {
 	return "the network", begin, end
 }
 
+// halve cuts every other node off from the rest.
+func halve(_ *rand.Rand, n Nodes) (subject string, begin, end []Fault) {
+	for i, a := range n.All {
+		for j, b := range n.All {
+			if i%2 != j%2 {
+				begin = append(begin, Fault{Kind: Cut, Node: a, To: b})
+				end = append(end, Fault{Kind: Heal, Node: a, To: b})
+			}
+		}
+	}
+	return "the network", begin, end
+}
+
 func lose(r *rand.Rand, n Nodes) (subject string, begin, end []Fault) {
 	f := Fault{Kind: Loss, Node: pick(r, n.All), Percent: pick(r, []float64{1, 5, 10, 20, 30})}
 	if proto := r.IntN(8); proto < 2 { // one protocol is blocked
@@ -140,7 +181,8 @@ func shape(r *rand.Rand, n Nodes) (subject string, begin, end []Fault) {
 	return f.Node + " to " + f.To, []Fault{f}, []Fault{over}
 }
 
-// Schedule returns the endless schedule of a profile, in order of time.
+// Schedule returns the schedule of a profile, in order of time: endless, unless all
+// that it has comes once.
 func Schedule(profile string, seed uint64, n Nodes) (iter.Seq[Step], error) {
 	sources, ok := profiles[profile]
 	if !ok {
@@ -153,6 +195,9 @@ func Schedule(profile string, seed uint64, n Nodes) (iter.Seq[Step], error) {
 		}
 		for len(plans) > 0 {
 			p := slices.MinFunc(plans, func(a, b *plan) int { return cmp.Compare(a.due(), b.due()) })
+			if p.due() >= never {
+				return
+			}
 			for _, step := range p.next(n) {
 				if !yield(step) {
 					return
@@ -193,6 +238,9 @@ func (p *plan) due() time.Duration {
 	return p.begin
 }
 
+// never is when what comes once comes again.
+const never = 1e6 * time.Hour
+
 // next returns what is due: the end of a fault, or another, unless whom it would
 // strike is struck already.
 func (p *plan) next(n Nodes) (steps []Step) {
@@ -203,7 +251,9 @@ func (p *plan) next(n Nodes) (steps []Step) {
 	} else {
 		subject, begin, end := p.strike(p.rng, n)
 		over := at + p.lasts.draw(p.rng)
-		p.begin += p.every.draw(p.rng)
+		if p.begin += p.every.draw(p.rng); p.once {
+			p.begin = never
+		}
 		if len(begin) > 0 && !slices.ContainsFunc(p.open, func(e ending) bool { return e.subject == subject }) {
 			faults = begin
 			p.open = append(p.open, ending{subject, over, end})

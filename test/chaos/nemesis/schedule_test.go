@@ -14,6 +14,9 @@ import (
 
 var nodes = Nodes{All: []string{"m1", "w1", "w2", "w3", "w4"}, Victims: []string{"w1", "w2", "w3", "w4"}}
 
+// lasting are the profiles with faults that last for long, whatever the seed.
+var lasting = map[string]bool{"loss5": true, "loss10": true, "halves": true, "soak": true}
+
 func first(t *testing.T, n int, profile string, seed uint64, nodes Nodes) (steps []Step) {
 	t.Helper()
 	all, err := Schedule(profile, seed, nodes)
@@ -34,7 +37,7 @@ func TestASeedGivesTheSameScheduleAgain(t *testing.T) {
 		if !slices.Equal(one, again) {
 			t.Errorf("%s: two schedules of one seed differ", profile)
 		}
-		if profile != "none" && (len(one) != 1000 || slices.Equal(one, other)) {
+		if profile != "none" && !lasting[profile] && (len(one) != 1000 || slices.Equal(one, other)) {
 			t.Errorf("%s: %d steps; those of two seeds are equal: %t", profile, len(one), slices.Equal(one, other))
 		}
 	}
@@ -71,7 +74,7 @@ func TestAScheduleIsOfSense(t *testing.T) {
 				}
 				if over {
 					delete(struck, key)
-					if step.At-since > 10*time.Second {
+					if !lasting[profile] && step.At-since > 10*time.Second {
 						t.Errorf("%s, seed %d: %s after %s", profile, seed, step, step.At-since)
 					}
 				} else {
