@@ -83,6 +83,12 @@ type Config struct {
 	// killed. Default: 5s.
 	Grace time.Duration
 
+	// Retain is how long tasks that were submitted here can be asked for after their run
+	// has ended, on disk, and RetainTasks how many of them at most: the oldest go first.
+	// Default: 24h and 100,000.
+	Retain      time.Duration
+	RetainTasks int
+
 	// HTTP is 127.0.0.1:PORT, or another loopback address, at which the API is
 	// served too, to who has the token in the state directory; port 0 is any free
 	// one. Default: the API is on the agent's socket alone.
@@ -115,17 +121,19 @@ type Config struct {
 // DefaultConfig returns the configuration of `scagent agent` without flags.
 func DefaultConfig() Config {
 	return Config{
-		Roles:      []membership.Role{membership.RoleWorker, membership.RoleMaster},
-		Cluster:    "default",
-		Version:    Version(),
-		Multicast:  true,
-		Profile:    membership.ProfileLAN,
-		Slots:      runtime.NumCPU(),
-		CacheBytes: -1,
-		Lease:      3 * time.Second,
-		Grace:      5 * time.Second,
-		Network:    port.Machine,
-		Logger:     log.New(io.Discard, "", 0),
+		Roles:       []membership.Role{membership.RoleWorker, membership.RoleMaster},
+		Cluster:     "default",
+		Version:     Version(),
+		Multicast:   true,
+		Profile:     membership.ProfileLAN,
+		Slots:       runtime.NumCPU(),
+		CacheBytes:  -1,
+		Lease:       3 * time.Second,
+		Grace:       5 * time.Second,
+		Retain:      24 * time.Hour,
+		RetainTasks: 100_000,
+		Network:     port.Machine,
+		Logger:      log.New(io.Discard, "", 0),
 	}
 }
 
@@ -154,6 +162,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("agent: Slots is %d; want at least 1", c.Slots)
 	case c.Lease < 100*time.Millisecond:
 		return fmt.Errorf("agent: Lease is %v; want at least 100ms", c.Lease)
+	case c.Retain <= 0 || c.RetainTasks < 1:
+		return fmt.Errorf("agent: Retain is %v and RetainTasks %d; want both above 0", c.Retain, c.RetainTasks)
 	case c.Grace <= 0:
 		return fmt.Errorf("agent: Grace is %v; want above 0", c.Grace)
 	case len(c.Name) > 64 || strings.ContainsFunc(c.Name, func(r rune) bool { return !unicode.IsPrint(r) }):

@@ -167,7 +167,7 @@ func (a *Agent) openTasks() error {
 		if a.journal, err = journal.Open(jc); err != nil {
 			return err
 		}
-		mc.Journal = a.journal
+		mc.Journal, mc.Retain, mc.MaxRetained = a.journal, a.cfg.Retain, a.cfg.RetainTasks
 	}
 	if a.master, err = master.New(mc); err != nil {
 		return err

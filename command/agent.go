@@ -114,6 +114,7 @@ func agentConfig(o *agentOptions, logger *log.Logger, getenv func(string) string
 	if err := o.setPolicy(&cfg.Policy); err != nil {
 		return cfg, err
 	}
+	cfg.Retain, cfg.RetainTasks = o.retain, o.retainTasks
 	cfg.HTTP, cfg.APIGroup, cfg.History = o.http, o.apiGroup, o.history
 	cfg.SecretFile = secret.Find(o.secretFile, getenv)
 	if o.tlsCA != "" || o.tlsCert != "" || o.tlsKey != "" {

@@ -24,6 +24,8 @@ type agentOptions struct {
 	lease                  time.Duration
 	stateDir               string
 	drainTimeout           time.Duration
+	retain                 time.Duration
+	retainTasks            int
 	logLevel               string
 	config                 []string
 
@@ -51,6 +53,7 @@ func unsupported(what string) error {
 func agentFlags(o *agentOptions) *flagSet {
 	o.cluster, o.profile, o.logLevel = "default", membership.ProfileLAN, "INFO"
 	o.lease, o.drainTimeout = 3*time.Second, 10*time.Second
+	o.retain, o.retainTasks = 24*time.Hour, 100_000
 	f := newFlags(true)
 	f.group("Options")
 	f.str(&o.name, "name", "`NAME` for people (default: the host's name)")
@@ -86,6 +89,8 @@ func agentFlags(o *agentOptions) *flagSet {
 	f.group("Running")
 	f.str(&o.logLevel, "log-level", "log `TRACE|DEBUG|INFO|WARN|ERR` and above to standard error")
 	f.duration(&o.drainTimeout, "drain-timeout", "at the end, wait so `LONG` for running tasks")
+	f.duration(&o.retain, "retain", "keep what is known of tasks on disk for so `LONG` after they have ended")
+	f.integer(&o.retainTasks, "retain-tasks", "keep at most the last `N` of them")
 	f.str(&o.history, "history", "append what happens to tasks to `FILE`, for checking; it grows without bound")
 	return f
 }

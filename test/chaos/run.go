@@ -194,6 +194,9 @@ func (r *runner) start(ctx context.Context) error {
 	if r.check {
 		cfg.Args = append(cfg.Args, "-history", r.path("history-NAME.jsonl"))
 	}
+	if r.soak > 0 { // what is kept on disk must stop growing early
+		cfg.Args = append(cfg.Args, "-retain-tasks", strconv.Itoa(max(r.kept, 10_000)))
+	}
 	masters, workers := r.names()
 	for _, m := range masters {
 		cfg.Nodes = append(cfg.Nodes, cluster.NodeConfig{Name: m, Role: "master"})
