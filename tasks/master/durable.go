@@ -68,6 +68,7 @@ func (m *Master) journalRunsLocked(news []*submission, records []journal.Record)
 	err := <-accepted
 	m.mu.Lock()
 	pin(-1)
+	m.journalWorksLocked(err)
 	if err == nil && m.cfg.History.On() {
 		for _, n := range news {
 			for _, t := range n.run.tasks {
@@ -91,6 +92,20 @@ func (m *Master) undoLocked(n *submission) {
 		delete(m.tasks, t.id)
 	}
 	delete(m.runs, n.run.id)
+}
+
+// journalWorksLocked writes down when the journal begins to refuse what is new, and when
+// it does not any more.
+func (m *Master) journalWorksLocked(err error) {
+	switch off := err != nil; {
+	case off == m.journalOff:
+		return
+	case off:
+		m.cfg.History.Add(history.Event{Name: history.JournalOff, Why: err.Error()})
+	default:
+		m.cfg.History.Add(history.Event{Name: history.JournalOn})
+	}
+	m.journalOff = err != nil
 }
 
 // journalLocked writes a record of t, and goes on with then, under the lock, when it

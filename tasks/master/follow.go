@@ -198,6 +198,7 @@ func (f *Follower) stepLocked(c *cursor) (Event, bool) {
 			t.run.batch.gaveLocked(t)
 		}
 		e.Type, e.Result = EventResult, t.result
+		f.m.answered(t.result)
 		return e, true
 	}
 	return Event{}, false

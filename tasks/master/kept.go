@@ -16,14 +16,25 @@ func (m *Master) Task(id tasks.ID) (tasks.Result, error) {
 	m.mu.Lock()
 	if t := m.tasks[id]; t != nil {
 		defer m.mu.Unlock()
-		return m.resultLocked(t), nil
+		r := m.resultLocked(t)
+		m.answered(&r)
+		return r, nil
 	}
 	m.mu.Unlock()
 	r, err := m.loadTask(id)
 	if err != nil {
 		return tasks.Result{}, err
 	}
+	m.answered(r)
 	return *r, nil
+}
+
+// answered writes down that somebody is given r, if that is how the task ended. Lists
+// are not written down, which say how thousands of tasks ended and nothing more.
+func (m *Master) answered(r *tasks.Result) {
+	if m.cfg.History.On() && r.State.Final() {
+		m.cfg.History.Add(history.Event{Name: history.Answered, Task: r.ID, State: r.State, Hash: history.Hash(&r.Outcome)})
+	}
 }
 
 // Run returns a run that has tasks that can still be asked for; ErrUnknown if it

@@ -125,11 +125,13 @@ type Master struct {
 	open     int // tasks that have not ended
 	kept     keeper
 	retained retained
-	audit    *time.Timer   // see Resume
-	changed  chan struct{} // closed, and made anew, when the workers change
-	closed   bool
-	stats    Stats
-	random   *rand.Rand // tests seed it
+	audit    *time.Timer // see Resume
+	// journalOff says that the journal refused the last submission.
+	journalOff bool
+	changed    chan struct{} // closed, and made anew, when the workers change
+	closed     bool
+	stats      Stats
+	random     *rand.Rand // tests seed it
 }
 
 // Stats counts since the start.

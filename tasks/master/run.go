@@ -63,6 +63,7 @@ func (r *Run) Tasks() []tasks.Result {
 	rs := make([]tasks.Result, len(ts))
 	for i, t := range ts {
 		rs[i] = r.m.resultLocked(t)
+		r.m.answered(&rs[i])
 	}
 	return rs
 }
@@ -78,6 +79,7 @@ func (r *Run) Results(ctx context.Context) iter.Seq[tasks.Result] {
 				return
 			}
 			for _, res := range rs {
+				r.m.answered(res)
 				if !yield(*res) {
 					return
 				}
@@ -228,17 +230,23 @@ func (m *Master) findRunLocked(id tasks.ID) *Run {
 // or ErrUnknown.
 func (m *Master) Cancel(id tasks.ID, reason tasks.StopReason) (int, error) {
 	m.mu.Lock()
+	var ts []*task
 	n, known := 0, true
 	if r := m.findRunLocked(id); r != nil {
 		n = r.cancelLocked(reason)
+		ts = r.eachLocked()
 	} else if t := m.tasks[id]; t != nil {
-		n = m.cancelAllLocked([]*task{t}, reason)
+		ts = []*task{t}
+		n = m.cancelAllLocked(ts, reason)
 	} else {
 		known = false
 	}
 	m.mu.Unlock()
 	if known {
 		m.awaitJournal() // it holds after a restart too
+		for _, t := range ts {
+			m.cfg.History.Add(history.Event{Name: history.CancelledTold, Task: t.id})
+		}
 		return n, nil
 	}
 	_, err := m.loadTask(id)
