@@ -36,11 +36,16 @@ type final struct {
 	state   tasks.State
 	attempt uint32
 	exit    int
+	reason  tasks.Code
 }
 
 func (f final) String() string {
 	return fmt.Sprintf("%s by attempt %d with status %d", f.state, f.attempt, f.exit)
 }
+
+// poison is how many workers must have died while they ran a task before it may be held
+// responsible for that; the nemesis kills now and then one that has run it before.
+const poison = 3
 
 // maxNamed is how many tasks of a sort are named in a report.
 const maxNamed = 10
@@ -117,6 +122,7 @@ type report struct {
 	Duplicates                                  int // starts but for the first of each
 	SameAttempt                                 int // tasks of which one attempt was started twice
 	NeverRan                                    int // done, but no run of it has ended
+	Poisoned                                    int // failed, as it was started often enough for several workers to have died of it
 	Strays                                      int // tasks that ran, and were never acknowledged
 
 	names map[string][]string // of those that are wrong, by why
@@ -200,6 +206,8 @@ func (l *ledger) report(strays int) *report {
 		case r.final.state == tasks.StateCancelled:
 			rep.Cancelled++
 			rep.name("cancelled", id)
+		case r.final.reason == tasks.Poison && len(r.starts) >= poison:
+			rep.Poisoned++
 		default:
 			rep.Failed++
 			rep.name("failed", id)

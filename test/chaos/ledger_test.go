@@ -66,6 +66,18 @@ func TestProblemsAreFound(t *testing.T) {
 			l.keep(id(3))
 			l.end(id(3), final{state: tasks.StateFailed, attempt: 1, exit: 1}, "")
 		}, want: "1 tasks failed"},
+		{name: "held responsible after three starts", change: func(l *ledger, truth *[]string) {
+			l.acknowledge(id(3))
+			l.keep(id(3))
+			l.end(id(3), final{state: tasks.StateFailed, attempt: 3, reason: tasks.Poison}, "")
+			*truth = append(*truth, note(3, 1, "start"), note(3, 2, "start"), note(3, 3, "start"))
+		}},
+		{name: "held responsible after two", change: func(l *ledger, truth *[]string) {
+			l.acknowledge(id(3))
+			l.keep(id(3))
+			l.end(id(3), final{state: tasks.StateFailed, attempt: 3, reason: tasks.Poison}, "")
+			*truth = append(*truth, note(3, 1, "start"), note(3, 2, "start"))
+		}, want: "1 tasks failed"},
 		{name: "lost", change: func(l *ledger, truth *[]string) {
 			l.acknowledge(id(3))
 			l.keep(id(3))

@@ -373,8 +373,8 @@ func (r *runner) tell(ctx context.Context) {
 // print prints the figures.
 func (res *result) print(w io.Writer) {
 	fmt.Fprintf(w, "acknowledged %d, refused %d, unclear %d\n", res.Acknowledged, res.refused, res.unclear)
-	fmt.Fprintf(w, "done %d, lost %d, failed %d, cancelled %d, missing %d, not final %d, changed %d\n",
-		res.Done, res.Lost, res.Failed, res.Cancelled, res.Missing, res.Unfinished, res.Changed)
+	fmt.Fprintf(w, "done %d, lost %d, failed %d, poisoned %d, cancelled %d, missing %d, not final %d, changed %d\n",
+		res.Done, res.Lost, res.Failed, res.Poisoned, res.Cancelled, res.Missing, res.Unfinished, res.Changed)
 	fmt.Fprintf(w, "starts %d, duplicates %d (%.3f %%), same attempt twice %d, ran unacknowledged %d\n",
 		res.Starts, res.Duplicates, 100*float64(res.Duplicates)/math.Max(float64(res.Acknowledged), 1), res.SameAttempt, res.Strays)
 	fmt.Fprintf(w, "still known at the end %d; agents that ended by themselves %d\n", res.Kept, res.ended)

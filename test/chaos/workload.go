@@ -216,7 +216,7 @@ func list(ctx context.Context, c *client.Client, after tasks.ID, each func(api.T
 func (w *workload) learn(ctx context.Context, m *master, s api.TaskStatus) {
 	if s.State.Final() {
 		m.sample(ctx, s.ID)
-		w.ledger.end(s.ID, final{s.State, s.Attempt, s.ExitCode}, s.Error)
+		w.ledger.end(s.ID, final{s.State, s.Attempt, s.ExitCode, s.Reason}, s.Error)
 		w.settle(m, s.ID)
 	}
 }
@@ -293,7 +293,7 @@ func (w *workload) again(ctx context.Context) error {
 		err := list(ctx, m.client, tasks.ID{}, func(s api.TaskStatus) bool {
 			m.sample(ctx, s.ID)
 			w.ledger.keep(s.ID)
-			w.ledger.end(s.ID, final{s.State, s.Attempt, s.ExitCode}, s.Error)
+			w.ledger.end(s.ID, final{s.State, s.Attempt, s.ExitCode, s.Reason}, s.Error)
 			return true
 		})
 		if err != nil {
