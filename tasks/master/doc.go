@@ -22,6 +22,15 @@
 // A task of at most one attempt is offered, accepted, granted, and only then
 // started: without the grant it cannot have run.
 //
+// # What is on disk
+//
+// With a Journal, a run that is not ephemeral is on disk before Submit returns it
+// (durable.go), each attempt before it leaves, each grant before it may start, and each
+// end before anybody is told and before the worker may forget the result. A step of its
+// own stands for each of these waits: recording, granting, ending. New reads it all
+// back (restore.go); Resume then dials the workers that had attempts, which go on.
+// Ended runs leave memory before they leave the disk (kept.go, retain.go).
+//
 // # Output
 //
 // What an attempt writes is kept, its first and its last part. A Follower gets

@@ -100,11 +100,12 @@ func run(ctx context.Context, o options) (res *result, err error) {
 // runner is a run.
 type runner struct {
 	options
-	dir     string
-	log     *logger
-	cluster *cluster.Cluster
-	load    *workload
-	faults  map[nemesis.Kind]int // of the nemesis' goroutine, until it has ended
+	dir      string
+	log      *logger
+	cluster  *cluster.Cluster
+	load     *workload
+	reunited time.Duration        // after all was healed
+	faults   map[nemesis.Kind]int // of the nemesis' goroutine, until it has ended
 }
 
 func (r *runner) path(name string) string { return filepath.Join(r.dir, name) }
@@ -169,6 +170,9 @@ func (r *runner) run(ctx context.Context) (*result, error) {
 	if err == nil {
 		res.took = took
 		res.problems = append(res.problems, grown...)
+		if r.reunited > reuniteTimeout {
+			res.problems = append(res.problems, fmt.Sprintf("the pool was one again only %s after the last fault", r.reunited))
+		}
 	}
 	return res, err
 }
@@ -277,7 +281,28 @@ func (r *runner) stress(ctx context.Context) error {
 		return err
 	}
 	r.log.Printf("%d are acknowledged, %d final; everything is healed", r.load.acked.Load(), r.load.final.Load())
-	return r.cluster.Heal()
+	if err := r.cluster.Heal(); err != nil {
+		return err
+	}
+	return r.reunite(ctx)
+}
+
+// reuniteTimeout is how long a pool may take to be one again after the last fault.
+const reuniteTimeout = 30 * time.Second
+
+// reunite waits until every master sees all nodes alive.
+func (r *runner) reunite(ctx context.Context) error {
+	healed := time.Now()
+	some, cancel := context.WithTimeout(ctx, 2*reuniteTimeout)
+	defer cancel()
+	for _, m := range r.load.masters {
+		if err := r.cluster.Await(some, m.name); err != nil {
+			return err
+		}
+	}
+	r.reunited = time.Since(healed)
+	r.log.Printf("all masters see all nodes alive %.1f s after the last fault", r.reunited.Seconds())
+	return nil
 }
 
 // settle waits until all tasks are final, or it has taken too long, and starts the
