@@ -234,16 +234,13 @@ func (a *Agent) whilePresent(ctx context.Context, node string) (context.Context,
 func (a *Agent) ownedHandler() http.Handler {
 	h := http.StripPrefix(ownedPrefix, api.NewTaskHandler(a))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodGet && r.ContentLength != 0 {
+		if r.Method == http.MethodGet && r.ContentLength != 0 { // before its end it does not show that a client is gone
 			http.Error(w, "there is a body; want none", http.StatusBadRequest)
 			return
 		}
-		rc := http.NewResponseController(w)
-		if r.Method == http.MethodGet {
-			rc.SetReadDeadline(time.Time{}) // there is nothing more to read, and its end would end a stream
-		}
 		if node := a.asker(r); node != "" {
 			// A task waits for who follows it. It must not wait for a node that is gone.
+			rc := http.NewResponseController(w)
 			ctx, cancel := a.whilePresent(r.Context(), node)
 			defer cancel()
 			defer context.AfterFunc(ctx, func() { rc.SetWriteDeadline(time.Now()) })()
