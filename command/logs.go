@@ -75,13 +75,14 @@ func (c *LogsCommand) Run(args []string) int {
 		if err != nil {
 			return 0, err
 		}
-		return exitOK, newLogs(c.env, o, id, stream).run()
+		return exitOK, newLogs(c.env, o, cl, id, stream).run(ctx)
 	})
 }
 
 // logs prints the events of a run.
 type logs struct {
 	o       *logsOptions
+	client  *client.Client
 	stream  *client.Stream
 	labels  *labels
 	out     *streams
@@ -90,15 +91,15 @@ type logs struct {
 	ended   int          // tasks
 }
 
-func newLogs(e *Env, o *logsOptions, id tasks.ID, stream *client.Stream) *logs {
+func newLogs(e *Env, o *logsOptions, cl *client.Client, id tasks.ID, stream *client.Stream) *logs {
 	s := stream.Submitted()
-	l := &logs{o: o, stream: stream, labels: newLabels(&s), out: newStreams(e), wrote: map[int]bool{}}
+	l := &logs{o: o, client: cl, stream: stream, labels: newLabels(&s), out: newStreams(e), wrote: map[int]bool{}}
 	like := &submitOptions{common: o.common, jsonStream: o.json, noPrefix: o.noPrefix}
 	l.printer = newPrinter(like, s.Several && id == s.Run, e.color(), l.out)
 	return l
 }
 
-func (l *logs) run() error {
+func (l *logs) run(ctx context.Context) error {
 	a := readAhead(l.stream)
 	defer a.close()
 	for e := range a.events {
@@ -116,7 +117,7 @@ func (l *logs) run() error {
 	}
 	switch s := l.stream.Submitted(); {
 	case !errors.Is(a.broken, io.EOF), l.o.follow && l.ended < len(s.Tasks):
-		return cutShort(a.broken, s.Run)
+		return whyCut(ctx, l.client, a.broken, s.Run)
 	}
 	return nil
 }

@@ -54,6 +54,9 @@ map prints what a task wrote when it ends, whole; of tasks that were run again, 
 wrote. -k keeps the order of the inputs (of more than 1000 results, the tasks wait for the one whose
 turn it is, unless -j says more); -lb prints line by line as it is written.
 
+logs prints the same of a task or run that was submitted before, as far as it was kept: of each stream
+the first 64 KiB and the last 960 KiB.
+
 -json prints one line per task as it ends; -json-stream one per event as it happens.
 -out GLOB brings files back into -out-dir, for several targets into a directory per worker.`,
 
@@ -65,7 +68,9 @@ submit, one target     the task's own status; 128+n when signal n killed it; 124
                        an error
 submit, several; map   0 when all ended with 0; else how many did not, at most 100, and 101
                        for more
-submit, map            125 for errors of scagent's own: called wrongly, no worker, refused, lost;
+wait                   as submit for what it waited for: one task, or several; a run for several
+                       workers counts as several
+submit, map, wait      125 for errors of scagent's own: called wrongly, no worker, refused, lost;
                        130 when ended by ^C or cancel; 141 when standard output was closed
 every other command    0 done, 1 failed, 2 called wrongly`,
 

@@ -165,7 +165,7 @@ func (w *waiter) one(ctx context.Context, ids []tasks.ID, i int) error {
 		case errors.Is(err, io.EOF) && ended >= len(s.Tasks):
 			return nil
 		case err != nil:
-			return cutShort(err, s.Run)
+			return whyCut(ctx, w.client, err, s.Run)
 		case e.Type != api.StreamResult || e.Result == nil:
 			continue
 		}
@@ -237,4 +237,23 @@ func (w *waiter) exit(cause error) int {
 		return w.tally.exit()
 	}
 	return exitOne(w.last)
+}
+
+// whyTimeout is how long it may take to find out why a stream broke.
+const whyTimeout = 5 * time.Second
+
+// whyCut is cutShort for a run of any agent: when that has gone, the agent that was
+// asked says so.
+func whyCut(ctx context.Context, c *client.Client, broken error, run tasks.ID) error {
+	ctx, cancel := context.WithTimeout(ctx, whyTimeout)
+	defer cancel()
+	stream, err := c.AwaitRun(ctx, run)
+	var own *api.Error
+	switch {
+	case err == nil:
+		stream.Close()
+	case errors.As(err, &own) && own.Code == api.CodeOwnerAway:
+		return err
+	}
+	return cutShort(broken, run)
 }

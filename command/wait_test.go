@@ -2,6 +2,7 @@ package command
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -106,4 +107,36 @@ func TestWaitForMany(t *testing.T) {
 	newConsole("").want(t, append([]string{"wait", "-q", "-addr", addr}, ids...), maxWaits+20, "", "")
 	more := submitMany(t, addr, 30, "exit", "5")
 	newConsole("").want(t, append([]string{"wait", "-q", "-addr", addr}, append(ids, more...)...), 101, "", "")
+}
+
+// hangUp answers the first request about a run with the head of its stream and hangs
+// up, and later ones with an error.
+func hangUp(t *testing.T, code string) (addr, id string) {
+	t.Helper()
+	run := tasks.ID{1, 2, 3}
+	asked := false
+	return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			json.NewEncoder(w).Encode(api.ErrorBody{Error: &api.Error{Code: code, Message: "the owner is away"}})
+			return
+		}
+		asked = true
+		json.NewEncoder(w).Encode(api.StreamEvent{Type: api.StreamSubmitted, Submitted: &api.Submitted{Run: run, Tasks: []api.SubmittedTask{{ID: run.Follow()}}}})
+		http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})), run.String()
+}
+
+func TestStreamsThatBreakSayWhy(t *testing.T) {
+	for _, c := range []struct {
+		command []string
+		status  int
+	}{{[]string{"wait"}, 125}, {[]string{"logs", "-f"}, 1}, {[]string{"logs"}, 1}} {
+		addr, id := hangUp(t, api.CodeOwnerAway)
+		newConsole("").want(t, append(c.command, "-addr", addr, id), c.status, "", "scagent: the owner is away\n")
+		addr, id = hangUp(t, api.CodeClosing)
+		newConsole("").want(t, append(c.command, "-addr", addr, id), c.status, "",
+			"scagent: the agent at "+addr+" hung up: unexpected EOF; run "+id+" may go on, see: scagent status "+id+"\n")
+	}
 }

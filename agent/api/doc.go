@@ -39,6 +39,13 @@
 // misspelt or doubled fields, unknown query parameters, fields that mean nothing
 // for the task's kind.
 //
+// # Tasks of other agents
+//
+// An id says which node a task or run was submitted to. With Options.Elsewhere the
+// routes about one task or run answer for those of other nodes too, with what the
+// owner answers. When it is not in the pool the code is owner_away. NewTaskHandler
+// serves these routes to other agents.
+//
 // # Errors
 //
 // Every answer that is an error is ErrorBody, with a stable word (see the Code

@@ -306,6 +306,10 @@ func TestList(t *testing.T) {
 		"":                                     {ids[0], ids[1], ids[2]},
 		"?state=&limit=&after=":                {ids[0], ids[1], ids[2]},
 		"?limit=2":                             {ids[0], ids[1]},
+		"?limit=2&newest=1":                    {ids[1], ids[2]},
+		"?limit=9&newest=1":                    {ids[0], ids[1], ids[2]},
+		"?limit=1&newest=1&state=done":         {ids[2]},
+		"?limit=1&newest=0":                    {ids[0]},
 		"?after=" + ids[0].String():            {ids[1], ids[2]},
 		"?state=failed":                        {ids[1]},
 		"?state=failed,lost":                   {ids[1]},
@@ -326,7 +330,7 @@ func TestList(t *testing.T) {
 		}
 	}
 	for query, want := range map[string]string{"limit=-1": "limit", "limit=0": "limit", "limit=1000000000": "limit", "limit=x": "limit", "limit=99999999999999999999": "limit",
-		"state=ended": "state", "state=done,": "state", "limit=1&limit=2": "limit", "folow=1": "folow", "a=%zz": "query"} {
+		"state=ended": "state", "state=done,": "state", "limit=1&limit=2": "limit", "newest=2": "newest", "folow=1": "folow", "a=%zz": "query"} {
 		ask(t, h, "GET", "/v1/tasks?"+query, "").refused(400, "bad_request", want)
 	}
 	for _, id := range []string{"x", strings.Repeat("a", 27), "ünïcödé", strings.Repeat("x", 5000), "..%2f", "\x00"} {

@@ -71,7 +71,9 @@ func (c *Client) Tasks(ctx context.Context, f Filter) ([]api.TaskStatus, error) 
 	return out, err
 }
 
-// Task returns one task; the code of the error is unknown_task if it is not known.
+// Task returns one task, of whichever agent of the pool. The code of the error is
+// unknown_task if it is not known, and owner_away when the agent that it was
+// submitted to is not in the pool.
 func (c *Client) Task(ctx context.Context, id tasks.ID) (api.TaskStatus, error) {
 	var out struct {
 		api.TaskStatus
