@@ -481,3 +481,33 @@ func (p *pipeEnd) Read(b []byte) (int, error) {
 	<-p.read
 	return p.Conn.Read(b)
 }
+
+// An agent that closes keeps nobody waiting, neither as the owner nor in between.
+func TestClosingEndsWhatIsFollowedElsewhere(t *testing.T) {
+	for _, closing := range []int{1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			c, _, id := talking(t, newTalker(""))
+			stream, err := local(t, c, 2).FollowRun(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stream.Close()
+			told := make(chan error)
+			go func() {
+				var err error
+				for err == nil {
+					_, err = stream.Next()
+				}
+				told <- err
+			}()
+			synctest.Wait()
+			began := time.Now()
+			if err := c.Agent(closing).Close(); err != nil {
+				t.Errorf("Close of n%d = %v", closing, err)
+			}
+			if err, took := <-told, time.Since(began); !strings.Contains(err.Error(), "hung up") || took > 5*time.Second {
+				t.Errorf("n%d closed: who follows is told %v after %v, want that the agent hung up", closing, err, took)
+			}
+		})
+	}
+}
