@@ -68,7 +68,9 @@ func (c *checker) owners(n *node, t *task, e *history.Event) {
 	case history.Offered:
 		c.offered(n, t, e)
 	case history.Granted:
-		t.attempt(e.N).granted = c.at
+		if a := t.attempt(e.N); !a.granted.is() { // it may be sent again
+			a.granted = c.at
+		}
 	case history.LeaseLost:
 		c.report.LeasesLost++
 		if e.What == history.ByOwner {

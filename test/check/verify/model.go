@@ -111,6 +111,7 @@ type attempt struct {
 	worker    *node // to whom it was offered
 	journaled bool
 	failed    bool // its result is on disk, or another attempt after it
+	retried   bool // it failed, and that another is to be made is on disk
 	boot      int  // of the owner, when it was offered
 	offered   point
 	granted   point

@@ -89,7 +89,7 @@ func (c *checker) journaled(t *task, e *history.Event) {
 			t.attempt(t.highest).failed = true // whatever came of it, there is another
 		}
 	case history.TheResult:
-		t.attempt(e.N).failed = true
+		t.attempt(e.N).failed, t.attempt(e.N).retried = true, true
 	case history.TheEnd:
 		t.endOnDisk = true
 	}

@@ -132,14 +132,11 @@ func (c *checker) judgeDuplicates() {
 			}
 		}
 		var at []point
-		failed := 0
+		failed := t.again()
 		for i := range t.attempts {
 			a := &t.attempts[i]
 			for _, s := range a.starts {
 				at = append(at, s.at)
-			}
-			if i+1 < len(t.attempts) && slices.ContainsFunc(a.received, func(o outcome) bool { return o.bad }) {
-				failed++ // run again because it failed, as was asked
 			}
 		}
 		starts = max(starts, len(at))

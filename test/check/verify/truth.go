@@ -93,7 +93,7 @@ func (c *checker) judgeRuns(t *task) {
 			begun++
 		}
 	}
-	if t.atMostOnce && begun > 1 {
+	if t.atMostOnce && begun > 1+t.again() {
 		c.fail(7, t, 0, at, "it runs at most once and by its own word was started %d times: %s", begun, t.spell(t.runs...))
 	}
 	if f != nil && f.state == tasks.StateDone && tells(t.kind) {

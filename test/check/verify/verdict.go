@@ -170,6 +170,18 @@ func (c *checker) judgeRevoked(t *task, a *attempt) {
 	}
 }
 
+// again counts the attempts after which there was another because they had failed, as was
+// asked for.
+func (t *task) again() (n int) {
+	for i := range t.attempts {
+		a := &t.attempts[i]
+		if i+1 < len(t.attempts) && (a.retried || slices.ContainsFunc(a.received, func(o outcome) bool { return o.bad })) {
+			n++
+		}
+	}
+	return n
+}
+
 // judgeOnce: I7 by the histories.
 func (c *checker) judgeOnce(t *task) {
 	if !t.atMostOnce {
@@ -190,7 +202,7 @@ func (c *checker) judgeOnce(t *task) {
 			c.fail(7, t, a.n, []point{s.at, a.granted}, "it runs at most once and starts without a grant")
 		}
 	}
-	if len(at) > 1 {
+	if len(at) > 1+t.again() {
 		c.fail(7, t, 0, at, "it runs at most once and starts %d times", len(at))
 	}
 }
