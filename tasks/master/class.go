@@ -161,6 +161,7 @@ func (m *Master) leaveClassLocked(c *class) {
 	m.live[len(m.live)-1] = nil
 	m.live = m.live[:len(m.live)-1]
 	c.opened = m.opened
+	m.unwaitLocked(c)
 	if c.key.run.IsZero() {
 		m.idles = append(m.idles, c)
 		if len(m.idles) <= maxIdleClasses {
@@ -169,7 +170,6 @@ func (m *Master) leaveClassLocked(c *class) {
 		c, m.idles = m.idles[0], m.idles[1:]
 	}
 	delete(m.classes, c.key)
-	m.unwaitLocked(c)
 }
 
 // refit works out anew whether w can be given tasks of c.
