@@ -129,19 +129,46 @@ func (m *Master) journalLocked(t *task, what history.What, then func(), rs ...jo
 // recordAttemptLocked puts the newest attempt of t into the journal, before it leaves or,
 // as granted, before it may start.
 func (m *Master) recordAttemptLocked(t *task, at step, then func()) {
-	w := t.at
-	rec := attemptRecord{N: t.n, Starts: t.starts, Retries: t.retries, Granted: at == granting, Worker: w.id, Name: w.info.Name, Boot: w.boot}
+	rec := t.attemptRecord()
+	rec.Granted = at == granting
 	if at == granting || !t.class.options.AtMostOnce() {
 		rec.Starts++ // from here on it may start
 	}
+	t.step = at
+	m.journalLocked(t, history.TheAttempt, then, journal.Record{Kind: kindAttempt, ID: t.id, Value: encodeRecord(&rec)})
+}
+
+// attemptRecord returns what is kept of the newest attempt of t.
+func (t *task) attemptRecord() attemptRecord {
+	w := t.at
+	rec := attemptRecord{N: t.n, Starts: t.starts, Retries: t.retries, Worker: w.id, Name: w.info.Name, Boot: w.boot}
 	if t.aside != nil {
 		rec.Deaths = t.aside.deaths
 		for _, l := range t.aside.lost {
 			rec.Lost = append(rec.Lost, lostRecord{l.n, l.node})
 		}
 	}
-	t.step = at
-	m.journalLocked(t, history.TheAttempt, then, journal.Record{Kind: kindAttempt, ID: t.id, Value: encodeRecord(&rec)})
+	return rec
+}
+
+// recordRetryLocked puts into the journal that the newest attempt of t failed and another
+// is to be made. Its result is acknowledged when that is there.
+func (m *Master) recordRetryLocked(t *task) {
+	rec := t.attemptRecord()
+	rec.Over = true
+	n := t.n
+	t.more().unsaved++
+	m.cfg.Journal.Write(func(err error) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if err != nil {
+			return
+		}
+		m.cfg.History.Add(history.Event{Name: history.Journaled, Task: t.id, N: n, What: history.TheResult})
+		if t.aside.unsaved--; t.aside.unsaved == 0 && t.step != ending && !m.closed {
+			m.sendAcksLocked(t.aside.takeAcks())
+		}
+	}, journal.Record{Kind: kindAttempt, ID: t.id, Value: encodeRecord(&rec)})
 }
 
 // settleLocked puts the end of t into the journal, and makes it known when it is
@@ -155,12 +182,7 @@ func (m *Master) settleLocked(t *task, r *tasks.Result) {
 	m.journalLocked(t, history.TheEnd, func() {
 		acks := t.aside.takeAcks()
 		m.concludeLocked(t, r)
-		for _, a := range acks {
-			if w := m.workers[a.node]; w != nil && w.link != nil {
-				m.cfg.History.Add(history.Event{Name: history.ResultAcked, Task: a.key.Task, N: a.key.N, Worker: a.node})
-				w.link.SendAck(a.key, a.weight)
-			}
-		}
+		m.sendAcksLocked(acks)
 	}, journal.Record{Kind: kindEnd, ID: t.id, Value: encodeEnd(r)}, journal.Record{Kind: kindAttempt, ID: t.id}, journal.Record{Kind: kindCancel, ID: t.id})
 }
 
@@ -175,7 +197,15 @@ func (m *Master) awaitJournal() {
 	<-written
 }
 
-// ack is one to be sent when the end of a task is on disk.
+func (m *Master) sendAcksLocked(acks []ack) {
+	for _, a := range acks {
+		if w := m.workers[a.node]; w != nil && w.link != nil {
+			m.sendAck(w.link, a.key, a.weight)
+		}
+	}
+}
+
+// ack is one to be sent when what followed from a result is on disk.
 type ack struct {
 	node   string
 	key    wire.Key

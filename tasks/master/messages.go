@@ -196,7 +196,7 @@ func (m *Master) freeLocked(t *task) {
 // ackLocked lets the worker forget an attempt of t as soon as what followed from its
 // outcome is on disk.
 func (m *Master) ackLocked(l *wire.Link, t *task, k wire.Key, weight int) {
-	if t.step == ending {
+	if t.step == ending || t.aside != nil && t.aside.unsaved > 0 {
 		t.more().acks = append(t.aside.acks, ack{l.Peer().Node, k, weight})
 		return
 	}
@@ -261,6 +261,9 @@ func (m *Master) finishLocked(t *task, o *tasks.Outcome) {
 	again := o.Code != tasks.OK && o.Code != tasks.Cancelled && t.stop == 0 && int(t.retries) < t.class.options.Retry
 	if again {
 		t.retries++
+		if t.durable() {
+			m.recordRetryLocked(t)
+		}
 		m.tryLaterLocked(t, int(t.retries)-1)
 		if t.bound == nil {
 			m.spreadLocked(t.class)

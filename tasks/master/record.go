@@ -47,6 +47,7 @@ type attemptRecord struct {
 	Starts  uint16 // attempts that have, or may have, started once it has left
 	Retries uint16
 	Granted bool
+	Over    bool // it ran and failed, and another is to be made
 	Deaths  uint8
 	Worker  string // its id
 	Name    string

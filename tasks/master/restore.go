@@ -164,6 +164,11 @@ func (rs *restore) runLocked(id tasks.ID, b []byte) error {
 		switch a := rs.attempts[t.id]; {
 		case a != nil:
 			t.resumeLocked(a)
+			if a.Over && t.stop != 0 {
+				m.cancelLocked(t, t.stop)
+			} else if a.Over {
+				m.enqueueLocked(t, false)
+			}
 		case t.stop != 0:
 			m.cancelLocked(t, t.stop)
 		default:
@@ -174,21 +179,24 @@ func (rs *restore) runLocked(id tasks.ID, b []byte) error {
 	return nil
 }
 
-// resumeLocked puts t back to the worker that had its newest attempt.
+// resumeLocked puts t back to the worker that has its newest attempt, if that is not over.
 func (t *task) resumeLocked(a *attemptRecord) {
-	m := t.run.m
-	w := m.absentLocked(a.Worker, a.Name)
-	w.boot = max(w.boot, a.Boot) // what an earlier start of it had, this one does not know
 	t.n, t.starts, t.retries = a.N, a.Starts, a.Retries
-	t.at, t.step = w, offered
-	if a.Granted {
-		t.step = granted
-	}
 	if len(a.Lost) > 0 || a.Deaths > 0 {
 		t.more().deaths = a.Deaths
 		for _, l := range a.Lost {
 			t.aside.lost = append(t.aside.lost, lost{l.N, l.Node})
 		}
+	}
+	if a.Over {
+		return
+	}
+	m := t.run.m
+	w := m.absentLocked(a.Worker, a.Name)
+	w.boot = max(w.boot, a.Boot) // what an earlier start of it had, this one does not know
+	t.at, t.step = w, offered
+	if a.Granted {
+		t.step = granted
 	}
 	w.attempts.add(t)
 	m.takeSlotsLocked(w, t.slots())
