@@ -1,6 +1,11 @@
 package master
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"github.com/scagent/scagent/tasks"
+)
 
 // auditInterval is how often it is checked that every task goes on.
 const auditInterval = 10 * time.Second
@@ -18,11 +23,19 @@ func (m *Master) auditRepeatedly() {
 	m.audit.Reset(auditInterval)
 }
 
-// auditLocked looks for tasks that have not ended and for which nothing is under
+// auditLocked ends tasks that wait for a worker that will not come: when they were turned away
+// others may have matched, which since took other tasks of the run.
+//
+// And it looks for tasks that have not ended and for which nothing is under
 // way: no place in a queue, no link, no timer. There are none, unless there is a
 // mistake in this package; then they are counted, and set going again.
 func (m *Master) auditLocked() {
 	for _, t := range m.tasks {
+		if t.waits && t.run.used != nil && t.aside != nil && len(t.aside.avoid) > 0 && !m.anyFitsLocked(t) {
+			w := t.aside.avoid[len(t.aside.avoid)-1]
+			m.endLocked(t, tasks.StateFailed, &tasks.Outcome{Code: tasks.Refused, Text: fmt.Sprintf("refused by %q, and no other worker is left for it: each has a task of the same run, or has refused this one", w.info.Name)})
+			continue
+		}
 		if t.state.Final() || t.aliveLocked() {
 			continue
 		}

@@ -35,13 +35,61 @@ func (m *Master) unwaitLocked(c *class) {
 func (m *Master) spreadLocked(c *class) {
 	for t := c.queue.first(); t != nil; t = c.queue.first() {
 		w := m.pickLocked(c, t)
+		if w == nil && t.choosy() {
+			t, w = m.pickBehindLocked(c)
+		}
 		if w == nil {
 			return
 		}
-		c.queue.pop()
+		c.queue.take(t)
 		m.assignLocked(t, w)
 	}
 	m.unwaitLocked(c)
+}
+
+// choosy says that there are workers that t cannot go to and others of its class can:
+// it must not keep those that wait behind it from going there.
+func (t *task) choosy() bool {
+	return t.run.used != nil || t.aside != nil && len(t.aside.avoid) > 0
+}
+
+// maxPassed is how many choosy tasks are passed in a queue. More are hardly ever the
+// first, and to look at all of them each time would take too long.
+const maxPassed = 64
+
+// behindLocked yields the first tasks that wait in c, up to one that is not choosy.
+func (c *class) behindLocked(yield func(*task) bool) {
+	passed := 0
+	for t := range c.queue.each() {
+		if passed++; !yield(t) || !t.choosy() || passed > maxPassed {
+			return
+		}
+	}
+}
+
+// pickBehindLocked returns the first task that can go somewhere, and where, or nil.
+func (m *Master) pickBehindLocked(c *class) (*task, *worker) {
+	for t := range c.behindLocked {
+		if w := m.pickLocked(c, t); w != nil {
+			return t, w
+		}
+	}
+	return nil, nil
+}
+
+// firstForLocked returns the first task that waits in c, or one behind it if w cannot
+// take it because it is choosy.
+func (m *Master) firstForLocked(c *class, w *worker) *task {
+	first := c.queue.first()
+	if first == nil || !first.choosy() {
+		return first
+	}
+	for t := range c.behindLocked {
+		if m.hasRoomLocked(c, t, w) {
+			return t
+		}
+	}
+	return nil
 }
 
 // fewWorkers is up to how many candidates the least loaded one is looked for;
@@ -131,11 +179,18 @@ func (m *Master) mayTakeLocked(c *class, t *task, w *worker) bool {
 // hasRoomLocked is mayTakeLocked but for the slots.
 func (m *Master) hasRoomLocked(c *class, t *task, w *worker) bool {
 	if !w.usable() || m.reservedLocked(w, t) ||
-		t.aside != nil && slices.Contains(t.aside.avoid, w) || t.run.used != nil && t.run.used[w] != nil && t.run.used[w] != t {
+		t.aside != nil && slices.Contains(t.aside.avoid, w) || t.run.used != nil && t.siblingHas(w) {
 		return false
 	}
 	ok, _ := c.takes(w)
 	return ok
+}
+
+// siblingHas says whether another task of t's run, which go to different workers, is on w
+// or has run there. One that was turned away, or lost, leaves it to the others.
+func (t *task) siblingHas(w *worker) bool {
+	o := t.run.used[w]
+	return o != nil && o != t && (o.at == w || o.result != nil && o.result.Attempt > 0 && o.result.WorkerID == w.id)
 }
 
 // reservedLocked says whether w keeps its free slots for another task than t.
@@ -180,7 +235,7 @@ func (m *Master) dispatchLocked(w *worker) {
 		if w.creditFor(t.class) < t.slots() {
 			return // reserved
 		}
-		t.queue().pop()
+		t.queue().take(t)
 		if t.class.queue.len() == 0 {
 			m.unwaitLocked(t.class)
 		}
@@ -204,7 +259,7 @@ func (m *Master) turnLocked(w *worker) *task {
 		if t != nil && (t.priority() > c.options.Priority || t.priority() == c.options.Priority && t.bound != nil) {
 			break
 		}
-		ct := c.queue.first()
+		ct := m.firstForLocked(c, w)
 		if ct == nil || t != nil && !older(ct, t) || !m.hasRoomLocked(c, ct, w) {
 			continue
 		}

@@ -101,7 +101,9 @@ func (m *Master) Reject(l *wire.Link, k wire.Key, c tasks.Code, text string) {
 
 // anyFitsLocked says whether some worker could take t, now or later.
 func (m *Master) anyFitsLocked(t *task) bool {
-	return slices.ContainsFunc(m.matchingLocked(t.class), func(w *worker) bool { return !slices.Contains(t.aside.avoid, w) })
+	return slices.ContainsFunc(m.matchingLocked(t.class), func(w *worker) bool {
+		return !slices.Contains(t.aside.avoid, w) && (t.run.used == nil || !t.siblingHas(w))
+	})
 }
 
 // unstartLocked takes back that the current attempt may have started.

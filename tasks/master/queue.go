@@ -75,6 +75,15 @@ func (q *queue) pop() {
 	}
 }
 
+// take takes out t, which waits in it.
+func (q *queue) take(t *task) {
+	if q.first() == t {
+		q.pop()
+	} else {
+		q.drop(t)
+	}
+}
+
 // drop takes t out, wherever it stands.
 func (q *queue) drop(t *task) {
 	if t.waits {

@@ -149,6 +149,9 @@ func (rs *restore) runLocked(id tasks.ID, b []byte) error {
 			rs.ends[t.id] = false
 			m.holdOutputs(t.result)
 			m.kept.addLocked(t)
+			if r.used != nil && t.result.WorkerID != "" {
+				r.used[m.absentLocked(t.result.WorkerID, t.result.Worker)] = t
+			}
 			continue
 		}
 		m.enterClassLocked(c)
