@@ -169,6 +169,11 @@ func (m *Master) Down(l *wire.Link, cause error) {
 	}
 	w.link = nil
 	clear(m.hungry) // what was asked back from it does not come
+	if w.draining { // it may not be any more, and cannot say so
+		w.draining = false
+		m.refitLocked(w)
+		defer m.dispatchLocked(w)
+	}
 	if w.attempts.n == 0 {
 		if w.queue.len() > 0 {
 			m.reachLocked(w)
