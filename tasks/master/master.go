@@ -12,6 +12,7 @@ import (
 
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/history"
+	"github.com/scagent/scagent/tasks/journal"
 	"github.com/scagent/scagent/tasks/wire"
 )
 
@@ -191,6 +192,10 @@ func (m *Master) Close() {
 		}
 		for _, t := range m.tasks {
 			if t.durable() {
+				if t.step == granting { // it will not be granted any more
+					rec := t.attemptRecord()
+					m.cfg.Journal.Write(func(error) {}, journal.Record{Kind: kindAttempt, ID: t.id, Value: encodeRecord(&rec)})
+				}
 				t.run.abandonLocked()
 				continue
 			}

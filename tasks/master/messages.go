@@ -31,7 +31,7 @@ func (m *Master) Accept(l *wire.Link, k wire.Key, queued bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.currentLocked(l, k)
-	if t == nil || t.step > granted || t.step == granting {
+	if t == nil || t.step > granted || t.step == granting || m.closed {
 		return
 	}
 	if t.step < accepted {
@@ -46,8 +46,9 @@ func (m *Master) Accept(l *wire.Link, k wire.Key, queued bool) {
 		return
 	}
 	switch {
-	case t.step == granted:
-		l.SendGrant(k) // an earlier one was lost with its link
+	case t.step == granted: // an earlier one was lost with its link, or is in the journal alone
+		m.noteLocked(history.Granted, t)
+		l.SendGrant(k)
 	case t.durable():
 		m.recordAttemptLocked(t, granting, func() { m.grantLocked(t) })
 	default:
