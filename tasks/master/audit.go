@@ -7,8 +7,12 @@ import (
 	"github.com/scagent/scagent/tasks"
 )
 
-// auditInterval is how often it is checked that every task goes on.
-const auditInterval = 10 * time.Second
+// auditInterval is how often it is checked that every task goes on; of more than
+// auditTasks, a random part each time, so that nobody waits for the lock for long.
+const (
+	auditInterval = 10 * time.Second
+	auditTasks    = 50_000
+)
 
 func (m *Master) auditRepeatedly() {
 	m.mu.Lock()
@@ -30,7 +34,11 @@ func (m *Master) auditRepeatedly() {
 // way: no place in a queue, no link, no timer. There are none, unless there is a
 // mistake in this package; then they are counted, and set going again.
 func (m *Master) auditLocked() {
+	looked := 0
 	for _, t := range m.tasks {
+		if looked++; looked > auditTasks {
+			break
+		}
 		if t.waits && t.run.used != nil && t.aside != nil && len(t.aside.avoid) > 0 && !m.anyFitsLocked(t) {
 			w := t.aside.avoid[len(t.aside.avoid)-1]
 			m.endLocked(t, tasks.StateFailed, &tasks.Outcome{Code: tasks.Refused, Text: fmt.Sprintf("refused by %q, and no other worker is left for it: each has a task of the same run, or has refused this one", w.info.Name)})
