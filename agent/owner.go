@@ -88,13 +88,18 @@ func (a *Agent) elsewhere(w http.ResponseWriter, r *http.Request, id tasks.ID) (
 		if known {
 			status = http.StatusServiceUnavailable
 		}
-		return true, &api.Error{Code: api.CodeOwnerAway, Status: status,
-			Message: fmt.Sprintf("task %s was submitted by node %s, which is not in the pool now; its tasks go on when it is back", id, id.Owner())}
+		return true, ownerAway(id, status)
 	}
 	if a.keys != nil && !a.keys.Submits() {
 		return true, ErrWorkerToken
 	}
 	return true, a.askOwners(w, r, owners, id)
+}
+
+// ownerAway is the error of a task whose owner is not in the pool.
+func ownerAway(id tasks.ID, status int) error {
+	return &api.Error{Code: api.CodeOwnerAway, Status: status,
+		Message: fmt.Sprintf("task %s was submitted by node %s, which is not in the pool now; its tasks go on when it is back", id, id.Owner())}
 }
 
 // askOwners passes the answer of the owner on, which is one of the nodes: ids begin
@@ -160,6 +165,9 @@ func (a *Agent) askOwner(w http.ResponseWriter, r *http.Request, body []byte, no
 		req.Header.Set("Content-Type", t)
 	}
 	res, err := a.owners.RoundTrip(req)
+	if err != nil && ctx.Err() != nil && r.Context().Err() == nil { // it has left the pool meanwhile
+		return false, ownerAway(id, http.StatusServiceUnavailable)
+	}
 	if err != nil {
 		return false, &api.Error{Code: api.CodeOwnerAway, Status: http.StatusServiceUnavailable,
 			Message: fmt.Sprintf("task %s was submitted by node %s, which does not answer: %v", id, id.Owner(), err)}

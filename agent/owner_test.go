@@ -236,6 +236,11 @@ func TestAFollowedNodeThatIsGone(t *testing.T) {
 		time.Sleep(time.Second)
 		c.Cut(2, 1)
 		c.Cut(2, 3)
+		late := make(chan error)
+		go func() {
+			_, err := local(t, c, 2).Task(t.Context(), id)
+			late <- err
+		}()
 		close(k.let)
 		if st, err := c.Agent(1).Task(id); err != nil || st.State != tasks.StateRunning {
 			t.Fatalf("right after the cut: %+v, %v", st.State, err)
@@ -246,6 +251,7 @@ func TestAFollowedNodeThatIsGone(t *testing.T) {
 		if !strings.Contains(err.Error(), "hung up") {
 			t.Errorf("who follows is told %v, want that the agent hung up", err)
 		}
+		hasCode(t, <-late, 503, api.CodeOwnerAway, "not in the pool now")
 		time.Sleep(time.Minute)
 		if st, err := c.Agent(1).Task(id); err != nil || st.State != tasks.StateDone {
 			t.Errorf("a minute after the cut: %+v, %v; want done", st.State, err)
