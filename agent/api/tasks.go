@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -111,16 +110,17 @@ func (h *handler) list(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	newest, err := flag(q, "newest")
+	last, err := flag(q, "newest")
 	if err != nil {
 		return err
 	}
-	asked := limit
-	if newest {
-		asked = math.MaxInt
+	list := h.b.Tasks
+	if last {
+		list = func(after tasks.ID, states []tasks.State, limit int) []tasks.Result {
+			return newest(h.b, after, states, limit)
+		}
 	}
-	rs := h.b.Tasks(after, states, asked)
-	rs = rs[max(0, len(rs)-limit):]
+	rs := list(after, states, limit)
 	out := make([]TaskStatus, len(rs))
 	for i := range rs {
 		out[i] = BriefOf(&rs[i])
