@@ -184,7 +184,9 @@ func TestWhatHasEndedIsKeptOverARestart(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := fmt.Sprintf("%+v", before[i]); fmt.Sprintf("%+v", got) != want || fmt.Sprintf("%+v", list[i]) != want {
+			short := before[i]
+			brief(&short)
+			if want := fmt.Sprintf("%+v", before[i]); fmt.Sprintf("%+v", got) != want || fmt.Sprintf("%+v", list[i]) != fmt.Sprintf("%+v", short) {
 				t.Errorf("after the restart\n%+v\nin the list\n%+v\nwant\n%s", got, list[i], want)
 			}
 		}

@@ -129,7 +129,8 @@ func unknown(err error) error {
 }
 
 // List returns tasks in order of submission: those after the given id (zero: from
-// the first), in one of the states (none: all), at most limit of them.
+// the first), in one of the states (none: all), at most limit of them. Their output,
+// values and files are left out; Task has them.
 func (m *Master) List(after tasks.ID, states []tasks.State, limit int) []tasks.Result {
 	rs := m.listEnded(after, states, limit)
 	onDisk := make(map[tasks.ID]bool, len(rs))
@@ -143,10 +144,13 @@ func (m *Master) List(after tasks.ID, states []tasks.State, limit int) []tasks.R
 			continue
 		}
 		rs = append(rs, m.resultLocked(t))
+		brief(&rs[len(rs)-1])
 	}
 	slices.SortFunc(rs, func(a, b tasks.Result) int { return cmp.Compare(string(a.ID[:]), string(b.ID[:])) })
 	return rs[:min(len(rs), limit)]
 }
+
+func brief(r *tasks.Result) { r.Stdout, r.Stderr, r.Value, r.Outputs, r.Steps = nil, nil, nil, nil, nil }
 
 var errEnough = errors.New("enough")
 
@@ -163,6 +167,7 @@ func (m *Master) listEnded(after tasks.ID, states []tasks.State, limit int) (rs 
 		if len(states) > 0 && !slices.Contains(states, r.State) {
 			return nil
 		}
+		brief(r)
 		if rs = append(rs, *r); len(rs) == limit {
 			return errEnough
 		}
