@@ -42,7 +42,7 @@ const (
 	NoFunction    Code = 13 // the worker has no function of that name
 	BadInput      Code = 14 // arguments or files that the task cannot be run with
 	Internal      Code = 15 // scagent's own fault or the machine's: disk full, no memory
-	Busy          Code = 16 // rejected: the worker's queue is full
+	Busy          Code = 16 // not started: the worker's queue is full, or its machine is out of processes, files or memory
 	Draining      Code = 17 // rejected: the worker takes no new tasks
 	Poison        Code = 18 // several workers died of it
 )

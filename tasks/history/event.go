@@ -71,7 +71,7 @@ const (
 // What a worker writes down.
 const (
 	Started    Name = "started"     // task, n, kind, spec, slots
-	Finished   Name = "finished"    // nothing of it runs any more, and this is the outcome: task, n, hash
+	Finished   Name = "finished"    // nothing of it runs any more, and this is the outcome: task, n, hash; why is the code, empty when it is good, and "busy" when it was not started after all
 	ResultSent Name = "result_sent" // task, n
 	Revoked    Name = "revoked"     // it was told to stop: task, n, why
 	Killed     Name = "killed"      // nothing of it runs any more, and there is no outcome: task, n

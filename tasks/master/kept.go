@@ -150,7 +150,9 @@ func (m *Master) List(after tasks.ID, states []tasks.State, limit int) []tasks.R
 	return rs[:min(len(rs), limit)]
 }
 
-func brief(r *tasks.Result) { r.Stdout, r.Stderr, r.Value, r.Outputs, r.Steps = nil, nil, nil, nil, nil }
+func brief(r *tasks.Result) {
+	r.Stdout, r.Stderr, r.Value, r.Outputs, r.Steps = nil, nil, nil, nil, nil
+}
 
 var errEnough = errors.New("enough")
 

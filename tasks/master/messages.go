@@ -255,6 +255,10 @@ func (m *Master) lateLocked(l *wire.Link, t *task, k wire.Key, o *tasks.Outcome)
 
 // finishLocked records a copy of the outcome of the current attempt, or tries again.
 func (m *Master) finishLocked(t *task, o *tasks.Outcome) {
+	if o.Code == tasks.Busy && t.stop == 0 && t.rejections() < maxRejects {
+		m.turnedAwayLocked(t)
+		return
+	}
 	if t.starts == 0 {
 		t.starts = 1
 	}
@@ -264,15 +268,7 @@ func (m *Master) finishLocked(t *task, o *tasks.Outcome) {
 	again := o.Code != tasks.OK && o.Code != tasks.Cancelled && t.stop == 0 && int(t.retries) < t.class.options.Retry
 	if again {
 		t.retries++
-		if t.durable() {
-			m.recordRetryLocked(t)
-		}
-		m.tryLaterLocked(t, int(t.retries)-1)
-		if t.bound == nil {
-			m.spreadLocked(t.class)
-		} else {
-			m.dispatchLocked(t.bound)
-		}
+		m.anotherLocked(t, int(t.retries)-1)
 		return
 	}
 	s := tasks.StateFailed
@@ -283,6 +279,39 @@ func (m *Master) finishLocked(t *task, o *tasks.Outcome) {
 		s = tasks.StateCancelled
 	}
 	m.endLocked(t, s, o)
+}
+
+// turnedAwayLocked tries t elsewhere, or later, whose worker took it and then could not
+// start it for want of files or processes. As with one that was rejected that is no
+// attempt.
+func (m *Master) turnedAwayLocked(t *task) {
+	m.stats.Rejected++
+	t.starts = max(t.starts, 1) - 1
+	more := t.more()
+	more.rejects++
+	m.holdLocked(t.at, 200*time.Millisecond)
+	m.anotherLocked(t, more.rejects-1)
+}
+
+// anotherLocked has t, whose newest attempt has ended, tried again, see tryLaterLocked.
+func (m *Master) anotherLocked(t *task, before int) {
+	if t.durable() {
+		m.recordRetryLocked(t)
+	}
+	m.tryLaterLocked(t, before)
+	if t.bound == nil {
+		m.spreadLocked(t.class)
+	} else {
+		m.dispatchLocked(t.bound)
+	}
+}
+
+// rejections returns how many workers have turned t away.
+func (t *task) rejections() int {
+	if t.aside == nil {
+		return 0
+	}
+	return t.aside.rejects
 }
 
 // fetchLocked brings the files that an attempt made here; the worker keeps them,

@@ -145,7 +145,11 @@ func (w *Worker) run(a *attempt, seen *tasks.Attempt) *attempt {
 
 	w.mu.Lock()
 	if w.cfg.History.On() {
-		w.cfg.History.Add(history.Event{Name: history.Finished, Task: a.key.Task, N: a.key.N, Hash: history.Hash(&o)})
+		e := history.Event{Name: history.Finished, Task: a.key.Task, N: a.key.N, Hash: history.Hash(&o)}
+		if o.Code != tasks.OK {
+			e.Why = o.Code.String()
+		}
+		w.cfg.History.Add(e)
 	}
 	a.phase, a.result, a.files = finished, result, files
 	if a.patience != nil {

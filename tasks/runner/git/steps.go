@@ -85,6 +85,9 @@ func (j *job) step(sum *tasks.Outcome, s *process.Spec, stage string, argv []str
 
 // merge returns how it ended, with the sums of all commands.
 func merge(out tasks.Outcome, sum *tasks.Outcome) tasks.Outcome {
+	if out.Code == tasks.Busy && len(sum.Steps) > 1 {
+		out.Code = tasks.Internal // others ran
+	}
 	return tasks.Outcome{
 		Code: out.Code, Exit: out.Exit, Signal: out.Signal, Text: out.Text, Steps: sum.Steps,
 		User: sum.User, System: sum.System, MaxRSS: sum.MaxRSS, StdoutBytes: sum.StdoutBytes, StderrBytes: sum.StderrBytes,

@@ -96,7 +96,8 @@ type Exit struct {
 
 // StartError says why a program could not be started.
 type StartError struct {
-	// Code is NotFound, NotExecutable, BadInput (the directory) or Internal.
+	// Code is NotFound, NotExecutable, BadInput (the directory), Busy (the machine is
+	// out of something, and may have it soon) or Internal.
 	Code tasks.Code
 	Text string // one line
 	Err  error

@@ -103,7 +103,7 @@ func (c *checker) workers(n *node, t *task, e *history.Event) {
 		}
 	case history.Started:
 		c.report.Starts++
-		a.starts = append(a.starts, start{c.at, n, len(n.boots), e.Spec})
+		a.starts = append(a.starts, start{at: c.at, node: n, boot: len(n.boots), spec: e.Spec})
 		c.started(n, t, e)
 		n.running[key] = running{e.Slots, c.at}
 	case history.Finished, history.Killed:
@@ -115,6 +115,9 @@ func (c *checker) workers(n *node, t *task, e *history.Event) {
 				c.fail(6, t, e.N, c.here(), "it has finished on %s and never started there", n.id)
 			}
 			a.finished = append(a.finished, o)
+			if i := len(a.starts) - 1; e.Why == tasks.Busy.String() && i >= 0 && a.starts[i].node == n {
+				a.starts[i].void = true
+			}
 		} else {
 			a.killed = append(a.killed, o)
 		}

@@ -25,7 +25,7 @@
 //	                                                 offered, and offered to whom starts it, before
 //	I6   ended, result_received, started, finished   done: its owner had received that hash before, a worker has finished
 //	                                                 with it; what finishes has started there; what was received was finished
-//	I7   started, granted, ended, truth              at most once: one start at most, by history and truth; none without
+//	I7   started, finished, granted, ended, truth    at most once: one start at most, by history and truth; none without
 //	                                                 a grant before; lost only if granted, or never reached
 //	I8   ended, truth                                done, and of kind command, file or git: one run of the truth has start and end
 //	I9   started, result_received, truth             starts beyond the first that follow no failure are counted; with no

@@ -128,6 +128,7 @@ type start struct {
 	node *node
 	boot int
 	spec string
+	void bool // its worker could not start it after all
 }
 
 type outcome struct {

@@ -135,6 +135,9 @@ func (c *checker) judgeDuplicates() {
 		failed := t.again()
 		for i := range t.attempts {
 			a := &t.attempts[i]
+			if slices.ContainsFunc(a.starts, func(s start) bool { return s.void }) {
+				continue
+			}
 			for _, s := range a.starts {
 				at = append(at, s.at)
 			}

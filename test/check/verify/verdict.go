@@ -191,6 +191,9 @@ func (c *checker) judgeOnce(t *task) {
 	for i := range t.attempts {
 		a := &t.attempts[i]
 		for _, s := range a.starts {
+			if s.void {
+				continue // by the truth that is known too, see judgeRuns
+			}
 			at = append(at, s.at)
 			if a.granted.is() && !a.granted.after(s.at, int64(c.cfg.Slack)) {
 				continue

@@ -1,0 +1,102 @@
+package master
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/history"
+)
+
+// failing fails so many times, then succeeds; each takes a second.
+func failing(times int, code tasks.Code) (runner, *atomic.Int32) {
+	var runs atomic.Int32
+	return func(context.Context, *tasks.Attempt) tasks.Outcome {
+		time.Sleep(time.Second)
+		if runs.Add(1) <= int32(times) {
+			return tasks.Outcome{Code: code, Text: "not now"}
+		}
+		return tasks.Outcome{}
+	}, &runs
+}
+
+func TestAResultThatIsNotTheLastIsForgottenWhenItIsOnDisk(t *testing.T) {
+	r, _ := failing(1, tasks.Failed)
+	var id tasks.ID
+	es := recorded(t, 1, r, func(t *testing.T, b *bench) {
+		id = b.submitMany(1, tasks.Any(), func(o *tasks.Options) { o.Retry = 1 })[0]
+		b.awaitFinal([]tasks.ID{id})
+	})
+	written, acked := -1, find(es, history.ResultAcked, id)
+	for i, e := range es {
+		if e.Name == history.Journaled && e.What == history.TheResult && e.N == 1 {
+			written = i
+		}
+	}
+	if written < 0 || acked < written {
+		t.Errorf("the result of the first attempt is on disk with event %d and acknowledged with %d, of %d", written, acked, len(es))
+	}
+}
+
+// A task of which at most one attempt may be lost, but which may fail often, is between
+// two attempts when its master is killed: no worker is asked for what has ended.
+func TestTheRetriesOfATaskSurviveItsMaster(t *testing.T) {
+	for _, kills := range []int{0, 1, 2, 3} {
+		r, runs := failing(8, tasks.Failed)
+		durably(t, 1, r, func(t *testing.T, b *bench) {
+			id := b.submitMany(1, tasks.Any(), func(o *tasks.Options) { o.Attempts, o.Retry = 1, 8 })[0]
+			for i := range kills {
+				for resting := false; !resting; time.Sleep(time.Millisecond) {
+					b.m.mu.Lock()
+					task := b.m.tasks[id]
+					resting = task.resting && int(task.retries) > 2+i
+					b.m.mu.Unlock()
+					resting = resting && b.workers["w1"].w.Outcomes() == 0 // it has the ack
+				}
+				b.killMaster()
+				b.restartMaster()
+			}
+			res := b.awaitFinal([]tasks.ID{id})[0]
+			if res.State != tasks.StateDone || runs.Load() != 9 || res.Attempt != 9 {
+				t.Errorf("%d kills: it is %s (%s) by attempt %d after %d runs; want done by the ninth", kills, res.State, res.Text, res.Attempt, runs.Load())
+			}
+		})
+	}
+}
+
+func TestWhatAWorkerCannotStartIsTriedElsewhere(t *testing.T) {
+	for name, in := range map[string]func(*testing.T, int, runner, func(*testing.T, *bench)){"in memory": inBubble, "durable": durably} {
+		for _, attempts := range []int{1, 2} {
+			t.Run(name, func(t *testing.T) {
+				in(t, 0, nil, func(t *testing.T, b *bench) {
+					full, refused := failing(1000, tasks.Busy)
+					b.add("w1", full)
+					ids := b.submitMany(3, tasks.Any(), func(o *tasks.Options) { o.Attempts = attempts })
+					time.Sleep(3 * time.Second)
+					good, runs := failing(0, tasks.OK)
+					b.add("w2", good)
+					for _, r := range b.awaitFinal(ids) {
+						if r.State != tasks.StateDone || r.Worker != "w2" {
+							t.Errorf("attempts %d: a task is %s on %s (%s), want done on w2", attempts, r.State, r.Worker, r.Text)
+						}
+					}
+					if refused.Load() == 0 || runs.Load() != 3 {
+						t.Errorf("attempts %d: w1 was asked %d times, w2 %d times; want more than none, and three times", attempts, refused.Load(), runs.Load())
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestWhatNoWorkerCanStartFailsInTheEnd(t *testing.T) {
+	r, runs := failing(1000, tasks.Busy)
+	durably(t, 2, r, func(t *testing.T, b *bench) {
+		res := b.awaitFinal(b.submitMany(1, tasks.Any()))[0]
+		if res.State != tasks.StateFailed || res.Code != tasks.Busy || runs.Load() != maxRejects+1 {
+			t.Errorf("it is %s with the code %s after %d tries, want failed, busy and %d", res.State, res.Code, runs.Load(), maxRejects+1)
+		}
+	})
+}
