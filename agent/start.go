@@ -134,6 +134,13 @@ func (a *Agent) openPort(ctx context.Context) error {
 func (a *Agent) openTasks() error {
 	var err error
 	hc := wire.Config{}
+	if !a.cfg.Temporary {
+		jc := journal.DefaultConfig()
+		jc.Dir, jc.Node, jc.Logger = a.home.Path("journal"), a.id.id, a.cfg.Logger
+		if a.journal, err = journal.Open(jc); err != nil {
+			return err
+		}
+	}
 	if a.cfg.has(membership.RoleWorker) {
 		runners, err := a.runners()
 		if err != nil {
@@ -143,6 +150,9 @@ func (a *Agent) openTasks() error {
 		wc.Name, wc.Slots, wc.Lease, wc.Logger = a.name, a.cfg.Slots, a.cfg.Lease, a.cfg.Logger
 		wc.Runners = runners
 		wc.Check, wc.CheckDir, wc.MaxRun = a.cfg.Policy.Check, a.cfg.Policy.CheckDir, a.cfg.Policy.Limits.Wall()
+		if a.journal != nil {
+			wc.Journal = a.journal
+		}
 		wc.History = a.history
 		wc.Open, wc.Keep, wc.Release = a.openContent, a.keep, a.release
 		b := newBusy()
@@ -161,12 +171,7 @@ func (a *Agent) openTasks() error {
 		st := api.BriefOf(&r)
 		a.feed.Append(api.Event{Event: "task", Task: &st})
 	}
-	if !a.cfg.Temporary && a.cfg.has(membership.RoleMaster) {
-		jc := journal.DefaultConfig()
-		jc.Dir, jc.Node, jc.Logger = a.home.Path("journal"), a.id.id, a.cfg.Logger
-		if a.journal, err = journal.Open(jc); err != nil {
-			return err
-		}
+	if a.journal != nil && a.cfg.has(membership.RoleMaster) {
 		mc.Journal, mc.Retain, mc.MaxRetained = a.journal, a.cfg.Retain, a.cfg.RetainTasks
 	}
 	if a.master, err = master.New(mc); err != nil {

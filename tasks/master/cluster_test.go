@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log"
 	"net"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,12 +42,14 @@ type bench struct {
 	change  func(*Config) // of the master
 	dir     string        // of the master's journal, "" for none
 	journal *journal.Journal
+	boxes   string // directory of the workers' journals, "" for none
 	mu      sync.Mutex
 	addrs   map[string]string // by node id
 }
 
 type benchWorker struct {
 	id, name, ip string
+	journal      *journal.Journal // nil if it has none
 	w            *running.Worker
 	hub          *wire.Hub
 }
@@ -66,11 +69,11 @@ func inBubble(t *testing.T, n int, r runner, test func(t *testing.T, b *bench)) 
 	})
 }
 
-// durably is inBubble for a master with a journal.
+// durably is inBubble for a master and workers with journals.
 func durably(t *testing.T, n int, r runner, test func(t *testing.T, b *bench)) {
-	dir := t.TempDir()
+	dir, boxes := t.TempDir(), t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) { b.dir = dir })
+		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) { b.dir, b.boxes = dir, boxes })
 		for i := range n {
 			b.add(fmt.Sprintf("w%d", i+1), r)
 		}
@@ -95,11 +98,7 @@ func (b *bench) startMaster() {
 	cfg.Node, cfg.Links, cfg.Logger = nodeID("m"), (*benchLinks)(b), b.log
 	var err error
 	if b.dir != "" {
-		jc := journal.DefaultConfig()
-		jc.Dir, jc.Node, jc.Logger = b.dir, cfg.Node, b.log
-		if b.journal, err = journal.Open(jc); err != nil {
-			b.t.Fatal(err)
-		}
+		b.journal = b.openJournal(b.dir, cfg.Node)
 		cfg.Journal = b.journal
 	}
 	b.change(&cfg)
@@ -108,6 +107,17 @@ func (b *bench) startMaster() {
 	}
 	b.hub = b.newHub(nodeID("m"), "m", masterHost, wire.Config{Master: b.m, Events: b.m})
 	b.m.Resume()
+}
+
+func (b *bench) openJournal(dir, node string) *journal.Journal {
+	b.t.Helper()
+	cfg := journal.DefaultConfig()
+	cfg.Dir, cfg.Node, cfg.Logger = dir, node, b.log
+	j, err := journal.Open(cfg)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return j
 }
 
 // killMaster ends the master as kill -9 does; what it has accepted is on disk.
@@ -189,12 +199,21 @@ func (e workerEvents) Up(*wire.Link)              {}
 func (e workerEvents) Load(*wire.Link, wire.Load) {}
 func (e workerEvents) Down(l *wire.Link, _ error) { e.w.LinkDown(l) }
 
-func (b *bench) add(name string, r runner) *benchWorker {
+// add starts a worker, anew if it was killed.
+func (b *bench) add(name string, r runner, change ...func(*running.Config)) *benchWorker {
 	b.t.Helper()
 	cfg := running.DefaultConfig()
 	cfg.Name, cfg.Slots = name, 2
 	cfg.Runners = map[tasks.Kind]running.Runner{tasks.Command: r, tasks.Function: r}
 	cfg.Logger = b.log
+	var j *journal.Journal
+	if b.boxes != "" {
+		j = b.openJournal(filepath.Join(b.boxes, name), nodeID(name))
+		cfg.Journal = j
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
 	w, err := running.New(cfg)
 	if err != nil {
 		b.t.Fatal(err)
@@ -204,7 +223,7 @@ func (b *bench) add(name string, r runner) *benchWorker {
 		b.t.Fatal(err)
 	}
 	ip := fmt.Sprintf("10.0.%d.%d", n/100, n%100) // below the master's
-	bw := &benchWorker{id: nodeID(name), name: name, ip: ip, w: w}
+	bw := &benchWorker{id: nodeID(name), name: name, ip: ip, w: w, journal: j}
 	bw.hub = b.newHub(bw.id, name, ip, wire.Config{Worker: w, Events: workerEvents{w}, Load: w.Load})
 	b.workers[name] = bw
 	b.m.Update(bw.info())
@@ -216,7 +235,7 @@ func (w *benchWorker) info() tasks.Worker {
 		Kinds: []tasks.Kind{tasks.Command, tasks.Function}, Functions: []string{"f"}}
 }
 
-// kill ends a worker as kill -9 does.
+// kill ends a worker as kill -9 does; what it has put on disk is there.
 func (b *bench) kill(name string) {
 	w := b.workers[name]
 	delete(b.workers, name)
@@ -231,6 +250,11 @@ func (w *benchWorker) stop(t testing.TB) {
 		t.Error(err)
 	}
 	w.hub.Close()
+	if w.journal != nil {
+		if err := w.journal.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func (b *bench) close() {

@@ -287,11 +287,12 @@ func (m *Master) assignLocked(t *task, w *worker) {
 		}
 		t.run.used[w] = t
 	}
-	if w.link != nil {
+	switch {
+	case w.link == nil:
+		m.reachLocked(w)
+	case !w.anew:
 		m.offerLocked(t)
-		return
 	}
-	m.reachLocked(w)
 }
 
 // takeSlotsLocked takes slots of w, or with n below 0 gives them back.
@@ -327,13 +328,13 @@ func (m *Master) sendLocked(t *task) {
 	}
 	m.stats.Attempts++
 	if t.rec != nil {
-		t.rec.restart()
+		t.rec.restart(t.n)
 		t.run.tellLocked(t)
 	}
 	m.noteLocked(history.Offered, t)
 	t.at.link.SendOffer(&wire.Offer{
 		Key: t.key(), Run: t.run.id, Index: t.index, Slots: uint32(opt.Slots), Priority: int16(opt.Priority),
-		Timeout: opt.Timeout, AtMostOnce: opt.AtMostOnce(), Spec: t.spec,
+		Timeout: opt.Timeout, AtMostOnce: opt.AtMostOnce(), Durable: t.durable(), Spec: t.spec,
 	})
 }
 

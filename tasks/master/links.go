@@ -121,20 +121,14 @@ func (m *Master) Up(l *wire.Link) {
 	}
 	w := m.workerLocked(l.Peer().Node)
 	if w.boot != l.Peer().Boot {
-		if w.boot != "" {
-			m.loseLocked(w, errAnew)
-		}
+		w.anew = w.boot != ""
 		w.boot, w.draining, w.load = l.Peer().Boot, false, wire.Load{}
 		m.refitLocked(w)
 	}
 	w.link, w.unreached, w.holdUntil = l, time.Time{}, time.Time{}
 	var held []wire.Held
-	var fresh []*task
 	for t := range w.attempts.each() {
 		if t.step <= recording { // one that is recorded is sent then
-			if t.step == assigned {
-				fresh = append(fresh, t)
-			}
 			continue
 		}
 		h := wire.Held{Key: t.key()}
@@ -150,13 +144,38 @@ func (m *Master) Up(l *wire.Link) {
 			l.SendCancel(t.key(), t.stop)
 		}
 	}
-	for _, t := range fresh {
+	if w.anew {
+		time.AfterFunc(m.cfg.Lease, func() { m.overdue(w, l) })
+	} else {
+		m.offerAssignedLocked(w)
+	}
+	m.dispatchLocked(w)
+}
+
+// offerAssignedLocked sends what waited for the link to w. If w was started anew that
+// also waits until it has said what is left of its attempts: what it is assigned may
+// be one that it has done.
+func (m *Master) offerAssignedLocked(w *worker) {
+	for t := range w.attempts.each() {
+		if t.step != assigned {
+			continue
+		}
 		if t.aside != nil {
 			t.aside.reachUntil = time.Time{}
 		}
 		m.offerLocked(t)
 	}
-	m.dispatchLocked(w)
+}
+
+// overdue gives up the attempts of a worker that was started anew and says nothing of
+// them: it may be no worker any more.
+func (m *Master) overdue(w *worker, l *wire.Link) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if w.anew && w.link == l && !m.closed {
+		m.loseLocked(w, errAnew)
+		m.offerAssignedLocked(w)
+	}
 }
 
 // Down takes note that a link has ended, and dials again when attempts are on it.
@@ -223,6 +242,7 @@ func (m *Master) redial(w *worker, until time.Time, patient bool) {
 
 // loseLocked gives up every attempt that w may have started.
 func (m *Master) loseLocked(w *worker, cause error) {
+	w.anew = false
 	spread := map[*class]bool{}
 	for t := range w.attempts.each() {
 		if t.step > recording && t.step != ending {

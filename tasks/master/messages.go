@@ -137,13 +137,14 @@ func (m *Master) Output(l *wire.Link, k wire.Key, s wire.Stream, b []byte) {
 	defer m.mu.Unlock()
 	t := m.currentLocked(l, k)
 	if t == nil {
+		m.lateOutputLocked(l, k, s, b)
 		return
 	}
 	if t.step < started {
 		m.startedLocked(t)
 	}
 	if t.rec == nil {
-		t.rec = &record{}
+		t.rec = &record{n: t.n}
 	}
 	t.rec.add(s, b, len(t.run.followers) > 0)
 	t.run.tellLocked(t)
@@ -226,30 +227,6 @@ func own(o *tasks.Outcome) {
 	o.Outputs = slices.Clone(o.Outputs)
 	for i := range o.Outputs {
 		o.Outputs[i].Inline = bytes.Clone(o.Outputs[i].Inline)
-	}
-}
-
-// lateLocked handles the result of an attempt that was given up. If it tells how
-// the task ended it counts, since the newer attempt can only tell the same again.
-// It must come from whoever had the attempt: ids of tasks can be guessed.
-func (m *Master) lateLocked(l *wire.Link, t *task, k wire.Key, o *tasks.Outcome) {
-	defer func() { m.ackLocked(l, t, k, weigh(o)) }()
-	if t.aside == nil || !slices.Contains(t.aside.lost, lost{k.N, l.Peer().Node}) {
-		m.cfg.Logger.Printf("[DEBUG] tasks: result of an attempt that the node never had: task=%s attempt=%d node=%s", t.id, k.N, l.Peer().Node)
-		return
-	}
-	if o.Code != tasks.OK || t.class.options.AtMostOnce() || len(o.Outputs) > 0 || t.rec != nil || t.step == ending || o.StdoutBytes+o.StderrBytes > 0 {
-		m.cfg.Logger.Printf("[INFO] tasks: late result dropped: task=%s attempt=%d current=%d", t.id, k.N, t.n)
-		return
-	}
-	w := t.at
-	if w != nil && w.link != nil && t.step > recording {
-		w.link.SendCancel(t.key(), tasks.StopSuperfluous)
-	}
-	m.releaseLocked(t)
-	m.endLocked(t, tasks.StateDone, o)
-	if w != nil {
-		m.dispatchLocked(w)
 	}
 }
 
@@ -376,10 +353,16 @@ func (m *Master) fetch(ctx context.Context, node string, files []tasks.OutputFil
 }
 
 // State: how the worker's view of these attempts differs. Those that it does not
-// know have never arrived.
+// know have never arrived; or, if it was started anew, are lost.
 func (m *Master) State(l *wire.Link, ss []wire.AttemptState) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	w := m.workers[l.Peer().Node]
+	unknown := errors.New("the worker does not know it any more")
+	anew := w != nil && w.anew && w.link == l
+	if anew { // this is the answer to Reattach: no other comes before it
+		w.anew, unknown = false, errAnew
+	}
 	for _, s := range ss {
 		t := m.currentLocked(l, s.Key)
 		if t == nil {
@@ -392,8 +375,8 @@ func (m *Master) State(l *wire.Link, ss []wire.AttemptState) {
 			m.noteLocked(history.Reattached, t)
 			continue // accept, started or result follow by themselves
 		}
-		if t.step >= granted {
-			m.lostLocked(t, errors.New("the worker does not know it any more"))
+		if anew || t.step >= granted {
+			m.lostLocked(t, unknown)
 			if t.waits && t.bound == nil {
 				m.spreadLocked(t.class)
 			}
@@ -405,7 +388,10 @@ func (m *Master) State(l *wire.Link, ss []wire.AttemptState) {
 			m.spreadLocked(t.class)
 		}
 	}
-	if w := m.workers[l.Peer().Node]; w != nil {
+	if anew {
+		m.offerAssignedLocked(w)
+	}
+	if w != nil {
 		m.dispatchLocked(w)
 	}
 }

@@ -60,6 +60,7 @@ func (c *copied) bytes() ([]byte, int64) {
 // record is what the current attempt of a task wrote. Offsets count the bytes of
 // both streams together, in the order in which they arrived.
 type record struct {
+	n        uint32    // of the attempt
 	copies   [3]copied // by wire.Stream
 	received uint64    // bytes that arrived
 	taken    uint64    // of them, those that every follower has taken
@@ -79,7 +80,7 @@ type piece struct {
 // restarted, and has lost what came before. Of which stream it was is not known.
 func (m *Master) skipLocked(t *task, from uint64) {
 	if t.rec == nil {
-		t.rec = &record{}
+		t.rec = &record{n: t.n}
 	}
 	r := t.rec
 	if from <= r.received {
@@ -89,8 +90,8 @@ func (m *Master) skipLocked(t *task, from uint64) {
 	r.received, r.taken, r.told = from, from, from
 }
 
-// restart forgets what an earlier attempt wrote.
-func (r *record) restart() { *r = record{} }
+// restart forgets what an earlier attempt wrote than the n-th.
+func (r *record) restart(n uint32) { *r = record{n: n} }
 
 // add takes bytes that arrived, and keeps them for followers if there are any.
 func (r *record) add(s wire.Stream, b []byte, followed bool) {

@@ -9,7 +9,8 @@ import (
 	"github.com/scagent/scagent/tasks/wire"
 )
 
-// What is on disk of a submission. Numbers are appended, never reused.
+// What is on disk of a submission. Numbers are appended, never reused; from 16 on they
+// are package worker's.
 const (
 	kindRun     journal.Kind = 1 // by the run's id: what was submitted
 	kindAttempt journal.Kind = 2 // by the task's: its newest attempt, while it has not ended

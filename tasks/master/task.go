@@ -64,11 +64,13 @@ type aside struct {
 	contents   []*tasks.Content // held until it has ended
 	avoid      []*worker        // those that would not take it
 	rejects    int
-	deaths     uint8     // workers that ended while they ran it
-	acks       []ack     // to be sent when its end is in the journal, or that it is run again
-	unsaved    int       // records that it is run again, on their way into the journal
-	lost       []lost    // attempts that were given up, and may be heard of still
-	reachUntil time.Time // bound: when it is given up as never reached
+	deaths     uint8                // workers that ended while they ran it
+	acks       []ack                // to be sent when its end is in the journal, or that it is run again
+	unsaved    int                  // records that it is run again, on their way into the journal
+	lost       []lost               // attempts that were given up, and may be heard of still
+	late       map[lost]*lateRecord // what those wrote that are heard of
+	by         *worker              // whose attempt counts, if it is one of those
+	reachUntil time.Time            // bound: when it is given up as never reached
 }
 
 // more returns t.aside, which it makes if there is none.
@@ -231,6 +233,8 @@ func (m *Master) resultLocked(t *task) tasks.Result {
 	r.Started = t.startedAt.time()
 	if w := t.at; w != nil {
 		r.Worker, r.WorkerID = w.info.Name, w.info.ID
+	} else if t.aside != nil && t.aside.by != nil {
+		r.Worker, r.WorkerID = t.aside.by.info.Name, t.aside.by.info.ID
 	} else if t.bound != nil {
 		r.Worker, r.WorkerID = t.bound.info.Name, t.bound.info.ID
 	}
@@ -293,7 +297,7 @@ func (m *Master) concludeLocked(t *task, r *tasks.Result) {
 	}
 }
 
-// releaseContentsLocked gives up what t held.
+// releaseContentsLocked gives up what t, which has ended, held.
 func (m *Master) releaseContentsLocked(t *task) {
 	if t.aside == nil {
 		return
@@ -301,7 +305,7 @@ func (m *Master) releaseContentsLocked(t *task) {
 	for _, c := range t.aside.contents {
 		m.cfg.Release(c)
 	}
-	t.aside.contents = nil
+	t.aside.contents, t.aside.late = nil, nil
 }
 
 // failNeverLocked ends a task that no worker was reached for, or would take.

@@ -22,6 +22,7 @@ type worker struct {
 
 	link     *wire.Link // nil while there is none
 	boot     string     // of the start that link, or the last one, led to
+	anew     bool       // it was started anew, and has not said yet what is left of its attempts
 	dialling bool       // a goroutine tries to reach it
 	attempts attempts   // assigned or sent, and not ended
 	queue    queue      // tasks for this worker and no other

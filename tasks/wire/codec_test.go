@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "write the golden files")
 
 var testOffer = Offer{
 	Key: Key{Task: tasks.ID{0: 1, 15: 7}, N: 2}, Run: tasks.ID{0: 3, 15: 4}, Index: 5, Slots: 6, Priority: -7,
-	Timeout: 8 * time.Second, AtMostOnce: true, Spec: []byte("spec"),
+	Timeout: 8 * time.Second, AtMostOnce: true, Durable: true, Spec: []byte("spec"),
 }
 
 var testOutcome = tasks.Outcome{
@@ -258,7 +258,7 @@ func TestMalformedBodiesAreErrors(t *testing.T) {
 	}
 	for name, f := range map[string][]byte{
 		"negative timeout":        appendPatched(appendOffer(nil, &testOffer), headerBytes+47, 0x80),
-		"at most once 2":          appendPatched(appendOffer(nil, &testOffer), headerBytes+46, 2),
+		"unknown flags":           appendPatched(appendOffer(nil, &testOffer), headerBytes+46, 4),
 		"stream 3":                appendPatched(appendOutput(nil, testKey(1), Stdout, nil), headerBytes+20, 3),
 		"list ended by another":   append(appendPatched(appendKeys(nil, typeRecall, nil), headerBytes, 1), appendKeyFrame(nil, typeGrant, testKey(1))...),
 		"reject with a long text": appendReject2(MaxTextBytes + 1),

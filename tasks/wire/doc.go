@@ -66,8 +66,8 @@
 //	2     close       both    code u8, text (the rest): refuses or ends the link
 //	3     ping        both    stamp, echo, hold u64 (ns), slots, busy, queued u32, flags u8
 //	                          (1: answer at once, 2: draining)
-//	16    offer       master  key, run id, index, slots u32, priority i16, at most once u8,
-//	                          timeout u64 (ns), spec (the rest)
+//	16    offer       master  key, run id, index, slots u32, priority i16, flags u8 (1:
+//	                          at most once, 2: durable), timeout u64 (ns), spec (the rest)
 //	17    grant       master  key
 //	18    window      master  key, n u32
 //	19    ack         master  more u8, keys

@@ -81,6 +81,7 @@ type Offer struct {
 	Priority   int16         // larger first
 	Timeout    time.Duration // bounds the attempt's run; 0 is no bound
 	AtMostOnce bool          // wait for a grant before starting
+	Durable    bool          // the task is on the master's disk: keep the outcome on yours
 	Spec       []byte        // see AppendTask; the same bytes in all offers of a run
 }
 
@@ -226,7 +227,7 @@ func appendOffer(b []byte, o *Offer) []byte {
 	b = binary.BigEndian.AppendUint32(b, o.Index)
 	b = binary.BigEndian.AppendUint32(b, o.Slots)
 	b = binary.BigEndian.AppendUint16(b, uint16(o.Priority))
-	b = append(b, boolByte(o.AtMostOnce))
+	b = append(b, boolByte(o.AtMostOnce)|boolByte(o.Durable)<<1)
 	b = binary.BigEndian.AppendUint64(b, uint64(max(o.Timeout, 0)))
 	return end(append(b, o.Spec...), at)
 }
@@ -238,10 +239,11 @@ func decodeOffer(b []byte, o *Offer) bool {
 	o.Index = d.u32()
 	o.Slots = d.u32()
 	o.Priority = int16(d.u16())
-	o.AtMostOnce = d.flag()
+	f := d.u8()
+	o.AtMostOnce, o.Durable = f&1 != 0, f&2 != 0
 	o.Timeout = time.Duration(d.u64())
 	o.Spec = d.b
-	return !d.bad && o.Timeout >= 0
+	return !d.bad && f <= 3 && o.Timeout >= 0
 }
 
 func appendWindow(b []byte, k Key, n uint32) []byte {

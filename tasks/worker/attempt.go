@@ -32,6 +32,7 @@ type attempt struct {
 	index      uint32        // constant
 	timeout    time.Duration // constant
 	atMostOnce bool          // constant
+	durable    bool          // its master has the task on disk; constant
 	task       tasks.Task    // constant
 	master     string        // node id, constant
 	spec       string        // its hash, for the history; constant
@@ -49,6 +50,7 @@ type attempt struct {
 	forsaken   bool            // nobody wants the outcome any more
 	result     wire.Result     // when finished: its outcome
 	files      []tasks.Content // when finished: the files of the outcome, held
+	kept       *kept           // when finished: in the outbox; nil: it is not there
 	expire     *time.Timer     // runs while link is nil and something must end
 }
 
@@ -61,6 +63,7 @@ func (w *Worker) forgetLocked(a *attempt) {
 		w.cfg.Release(&a.files[i])
 	}
 	a.discardLocked()
+	w.unkeepLocked(a)
 	delete(w.attempts, a.key)
 }
 
@@ -94,6 +97,17 @@ func (a *attempt) stopLocked(r tasks.StopReason) {
 	if a.stopReason == 0 {
 		a.endLocked(&tasks.StopError{Reason: r})
 	}
+}
+
+// patience is for how long a is kept when there is no link to its master.
+func (w *Worker) patience(a *attempt) time.Duration {
+	switch {
+	case a.phase == queued, a.atMostOnce && a.phase != finished:
+		return w.cfg.Lease
+	case a.kept != nil:
+		return max(0, time.Until(a.kept.since.Add(w.cfg.Retain)))
+	}
+	return w.cfg.KeepOutcome
 }
 
 // expireLocked ends a if there is no link to its master by then: what waits is

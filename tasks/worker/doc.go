@@ -16,6 +16,21 @@
 // master has been silent for the lease. Outcomes that nobody fetches are
 // dropped after Config.KeepOutcome.
 //
+// # When this agent is killed
+//
+// What ran is lost. But of a task that its master has on disk (Offer.Durable) the
+// outcome is put into the journal here, with the output that the master has not
+// taken, and stays there until the ack, or for Config.Retain. After a restart it is
+// there as an attempt that has ended, and is sent on the next link from its master,
+// whether that names the attempt or has given it up: then it may spare another.
+//
+// The result leaves at once, beside the write: until that has come to its end a kill
+// can cost the outcome either way, and less often if the master has it already. When
+// the disk is full, or what is kept exceeds its bounds, outcomes are kept in memory
+// as those of other tasks are. One that names files by hash is never put on disk,
+// since what is staged does not outlive the agent (package blob): its task counts
+// as lost with its worker.
+//
 // # Goroutines
 //
 // One for each attempt that runs, which goes on with the next that waits, and a

@@ -21,7 +21,7 @@ func (w *Worker) mineLocked(l *wire.Link, k wire.Key) *attempt {
 // that is known already is answered with where it stands.
 func (w *Worker) Offer(l *wire.Link, o *wire.Offer) {
 	a := &attempt{
-		w: w, key: o.Key, run: o.Run, index: o.Index, slots: int(o.Slots), timeout: o.Timeout, atMostOnce: o.AtMostOnce,
+		w: w, key: o.Key, run: o.Run, index: o.Index, slots: int(o.Slots), timeout: o.Timeout, atMostOnce: o.AtMostOnce, durable: o.Durable,
 		master: l.Peer().Node, link: l,
 	}
 	if w.cfg.History.On() {
@@ -153,7 +153,8 @@ func (w *Worker) Cancel(l *wire.Link, k wire.Key, r tasks.StopReason) {
 }
 
 // Reattach settles, on a new link, which attempts of its master go on: those it
-// names. The others are stopped and forgotten.
+// names. The others are stopped and forgotten; but outcomes of tasks that it has, or
+// had, on disk are sent: they may be of use where the attempt was given up.
 func (w *Worker) Reattach(l *wire.Link, held []wire.Held) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -171,23 +172,32 @@ func (w *Worker) Reattach(l *wire.Link, held []wire.Held) {
 	}
 	l.SendState(states)
 	for _, a := range w.attempts {
-		if a.master == l.Peer().Node && !wanted[a.key] {
+		switch {
+		case a.master != l.Peer().Node || wanted[a.key]:
+		case a.phase == finished && a.durable:
+			w.resumeLocked(a, l, wire.Held{})
+		default:
 			w.dropLocked(a)
 		}
 	}
 	for _, h := range held {
 		if a := w.mineLocked(l, h.Key); a != nil && !a.forsaken {
-			a.link = l
-			if a.expire != nil {
-				a.expire.Stop()
-				a.expire = nil
-			}
-			if o := a.out.Load(); o != nil {
-				o.resume(l, h.Received, h.Taken)
-			}
-			w.replyLocked(a, l)
+			w.resumeLocked(a, l, h)
 		}
 	}
+}
+
+// resumeLocked goes on with an attempt on a new link, whose master has so much of it.
+func (w *Worker) resumeLocked(a *attempt, l *wire.Link, h wire.Held) {
+	a.link = l
+	if a.expire != nil {
+		a.expire.Stop()
+		a.expire = nil
+	}
+	if o := a.out.Load(); o != nil {
+		o.resume(l, h.Received, h.Taken)
+	}
+	w.replyLocked(a, l)
 }
 
 // replyLocked tells the attempt's master, on its link, where the attempt stands.
@@ -201,7 +211,12 @@ func (w *Worker) replyLocked(a *attempt, l *wire.Link) {
 		if a.phase == running {
 			l.SendStarted(a.key)
 		}
-		w.wg.Go(func() { w.report(a, l) })
+		switch o := a.out.Load(); {
+		case o != nil && !o.sent():
+			w.wg.Go(func() { w.report(a, l) })
+		case a.phase == finished:
+			a.tellLocked(l)
+		}
 	}
 }
 
@@ -219,11 +234,7 @@ func (w *Worker) LinkDown(l *wire.Link) (orphans int) {
 		if o := a.out.Load(); o != nil {
 			o.detach(l)
 		}
-		after := w.cfg.KeepOutcome
-		if a.phase == queued || a.atMostOnce && a.phase != finished {
-			after = w.cfg.Lease
-		}
-		w.expireLocked(a, after)
+		w.expireLocked(a, w.patience(a))
 	}
 	return orphans
 }

@@ -49,6 +49,27 @@ func newOutput(k wire.Key, l *wire.Link) *output {
 	return o
 }
 
+// outputOf is what is left of the output of an attempt that has ended, from an offset on.
+func outputOf(k wire.Key, from uint64, pieces []pieceRecord) *output {
+	o := newOutput(k, nil)
+	o.taken, o.written = from, from
+	for _, p := range pieces {
+		o.kept = append(o.kept, piece{p.Stream, p.B})
+		o.written += uint64(len(p.B))
+	}
+	return o
+}
+
+// record returns what the master has not taken, and the offset at which it begins.
+func (o *output) record() (from uint64, pieces []pieceRecord) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, p := range o.kept {
+		pieces = append(pieces, pieceRecord{p.stream, p.b})
+	}
+	return o.taken, pieces
+}
+
 // sent says that all that was written is on its way on a link.
 func (o *output) sent() bool {
 	o.mu.Lock()

@@ -142,6 +142,7 @@ func (w *Worker) run(a *attempt, seen *tasks.Attempt) *attempt {
 		o.StdoutBytes, o.StderrBytes = out.totals()
 	}
 	result, files := w.encode(a.key, &o)
+	record := w.recordOf(a, &o, files)
 
 	w.mu.Lock()
 	if w.cfg.History.On() {
@@ -161,12 +162,15 @@ func (w *Worker) run(a *attempt, seen *tasks.Attempt) *attempt {
 		w.idle = nil
 	}
 	l := a.link
+	if record != nil && !a.forsaken && !w.closed {
+		w.keepLocked(a, record)
+	}
 	switch {
 	case a.forsaken || w.closed:
 		w.forgetLocked(a)
 		l = nil
 	case l == nil:
-		w.expireLocked(a, w.cfg.KeepOutcome)
+		w.expireLocked(a, w.patience(a))
 	case out == nil || out.sent():
 		a.tellLocked(l)
 		l = nil
