@@ -189,7 +189,7 @@ func (m *Master) hasRoomLocked(c *class, t *task, w *worker) bool {
 // siblingHas says whether another task of t's run, which go to different workers, is on w
 // or has run there. One that was turned away, or lost, leaves it to the others.
 func (t *task) siblingHas(w *worker) bool {
-	o := t.run.used[w]
+	o := t.run.used[w.id]
 	return o != nil && o != t && (o.at == w || o.result != nil && o.result.Attempt > 0 && o.result.WorkerID == w.id)
 }
 
@@ -285,7 +285,7 @@ func (m *Master) assignLocked(t *task, w *worker) {
 				delete(t.run.used, other)
 			}
 		}
-		t.run.used[w] = t
+		t.run.used[w.id] = t
 	}
 	switch {
 	case w.link == nil:

@@ -134,7 +134,7 @@ func (rs *restore) runLocked(id tasks.ID, b []byte) error {
 	}
 	own := tasks.ID{}
 	if s.Target.N > 1 {
-		own, r.used = id, map[*worker]*task{}
+		own, r.used = id, map[string]*task{}
 	}
 	c, err := m.classLocked(classOf(&s, nil, own), &s, nil)
 	if err != nil {
@@ -150,7 +150,7 @@ func (rs *restore) runLocked(id tasks.ID, b []byte) error {
 			m.holdOutputs(t.result)
 			m.kept.addLocked(t)
 			if r.used != nil && t.result.WorkerID != "" {
-				r.used[m.absentLocked(t.result.WorkerID, t.result.Worker)] = t
+				r.used[t.result.WorkerID] = t
 			}
 			continue
 		}
@@ -204,7 +204,7 @@ func (t *task) resumeLocked(a *attemptRecord) {
 	w.attempts.add(t)
 	m.takeSlotsLocked(w, t.slots())
 	if t.run.used != nil {
-		t.run.used[w] = t
+		t.run.used[w.id] = t
 	}
 }
 

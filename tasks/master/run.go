@@ -19,14 +19,14 @@ type Run struct {
 	durable bool     // constant: it is in the journal, or on its way there
 
 	// guarded by Master.mu
-	tasks     []*task           // constant; none of a batch
-	one       [1]*task          // what tasks are when there is one
-	several   bool              // constant: the target could have been several workers
-	sealed    bool              // no more tasks come
-	accepting bool              // it is on its way into the journal
-	count     int               // tasks that it has had
-	known     int               // of them, those that can still be asked for
-	used      map[*worker]*task // who has which, when its tasks go to different workers; else nil
+	tasks     []*task          // constant; none of a batch
+	one       [1]*task         // what tasks are when there is one
+	several   bool             // constant: the target could have been several workers
+	sealed    bool             // no more tasks come
+	accepting bool             // it is on its way into the journal
+	count     int              // tasks that it has had
+	known     int              // of them, those that can still be asked for
+	used      map[string]*task // by node id: who has which, when its tasks go to different workers; else nil
 	followers map[*Follower]struct{}
 	results   []*tasks.Result // of those that have ended, in that order; a batch gives them away
 	ended     int             // tasks that have ended

@@ -340,7 +340,7 @@ func (m *Master) namesLocked() string {
 func (m *Master) runLocked(s *submission) *Run {
 	r := &Run{m: m, id: m.ids.Next(), several: s.Target.Several(), sealed: true, durable: m.keeps(&s.Options)}
 	if s.Target.N > 1 {
-		r.used = map[*worker]*task{}
+		r.used = map[string]*task{}
 	}
 	batch := make([]task, s.count)
 	if r.tasks = r.one[:]; s.count != 1 {
