@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -241,7 +242,9 @@ func (b *bench) followed(id tasks.ID) string {
 
 func TestOnlySoManyEndedTasksAreKept(t *testing.T) {
 	durably(t, 1, func(context.Context, *tasks.Attempt) tasks.Outcome { return ended() }, func(t *testing.T, b *bench) {
-		b.m.cfg.MaxRetained, b.m.cfg.MaxKept = 3, 2
+		b.killMaster()
+		b.change = func(cfg *Config) { cfg.MaxRetained, cfg.MaxKept = 3, 2 }
+		b.restartMaster()
 		var ids []tasks.ID
 		for range 5 {
 			r := b.submit(cmd("x", tasks.Any()))
@@ -488,15 +491,33 @@ func TestTheJournalComesFirst(t *testing.T) {
 	})
 }
 
-// full is a journal that takes nothing new.
-type full struct{ Journal }
+// brim is a journal that takes nothing new while it is full.
+type brim struct {
+	Journal
+	full atomic.Bool
+}
 
-func (full) Try(done func(error), _ ...journal.Record) { go done(journal.ErrFull) }
+func (j *brim) Try(done func(error), rs ...journal.Record) {
+	if j.full.Load() {
+		go done(journal.ErrFull)
+	} else {
+		j.Journal.Try(done, rs...)
+	}
+}
+
+// onTheBrim gives the master a journal that is full.
+func (b *bench) onTheBrim() (j *brim) {
+	b.killMaster()
+	b.change = func(cfg *Config) { j = &brim{Journal: cfg.Journal}; cfg.Journal = j }
+	b.restartMaster()
+	j.full.Store(true)
+	return j
+}
 
 func TestATaskThatCannotBeKeptIsRefused(t *testing.T) {
 	var c tally
 	durably(t, 1, c.run(time.Second), func(t *testing.T, b *bench) {
-		b.m.cfg.Journal = full{b.journal}
+		j := b.onTheBrim()
 		for range 3 {
 			_, err := b.m.Submit(t.Context(), cmd("x", tasks.All()))
 			if !errors.Is(err, tasks.ErrNotKept) || !errors.Is(err, journal.ErrFull) {
@@ -509,7 +530,7 @@ func TestATaskThatCannotBeKeptIsRefused(t *testing.T) {
 		if _, err := b.m.Call(t.Context(), &tasks.Submission{Task: cmd("x", tasks.Any()).Task, Options: tasks.DefaultOptions()}); err != nil {
 			t.Errorf("a call, which is not kept: %v", err)
 		}
-		b.m.cfg.Journal = b.journal
+		j.full.Store(false)
 		b.awaitFinal(b.submitMany(1, tasks.Any()))
 		time.Sleep(time.Minute)
 		if len(c.starts) != 2 {
@@ -615,11 +636,11 @@ func TestManyAreAcceptedTogether(t *testing.T) {
 				t.Errorf("with bad submission %d the error is %v", i, err)
 			}
 		}
-		b.m.cfg.Journal = full{b.journal}
+		j := b.onTheBrim()
 		if _, err := b.m.SubmitMany(t.Context(), many); !errors.Is(err, tasks.ErrNotKept) {
 			t.Errorf("on a full disk the error is %v", err)
 		}
-		b.m.cfg.Journal = b.journal
+		j.full.Store(false)
 		time.Sleep(time.Minute)
 		if s := b.m.Stats(); s.Open != 0 || s.Submitted != 0 || len(c.starts) != 0 || len(b.m.live) != 0 {
 			t.Errorf("of what was refused something is left: %+v, %d starts, %d classes", s, len(c.starts), len(b.m.live))
@@ -635,6 +656,64 @@ func TestManyAreAcceptedTogether(t *testing.T) {
 		}
 		if _, err := b.m.SubmitMany(t.Context(), make([]tasks.Submission, MaxMany+1)); !errors.Is(err, tasks.ErrBadOptions) {
 			t.Errorf("too many: %v", err)
+		}
+	})
+}
+
+// A worker of which nothing is heard while it drains may have stopped to.
+func TestAWorkerThatDrainedWhileItsLinkBrokeIsUsedAgain(t *testing.T) {
+	var c tally
+	inBubble(t, 1, c.run(time.Second), func(t *testing.T, b *bench) {
+		b.wait(b.submit(cmd("a link", tasks.Any())))
+		w := b.workers["w1"]
+		w.w.Drain(t.Context())
+		time.Sleep(5 * time.Second) // it says so
+		b.net.Reset(masterHost, w.ip)
+		time.Sleep(time.Second)
+		w.w.Resume()
+		if rs := b.wait(b.submit(cmd("x", tasks.Any(), func(o *tasks.Options) { o.WaitWorkers = time.Minute }))); rs[0].State != tasks.StateDone {
+			t.Errorf("it is %s, want done", rs[0].State)
+		}
+	})
+}
+
+// A worker keeps the result of an attempt that is made again until that is on disk.
+func TestAFailedAttemptIsAcknowledgedWhenTheNextIsCertain(t *testing.T) {
+	starts := 0
+	var l *lazy
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) {
+			b.dir = dir
+			b.change = func(cfg *Config) { l = &lazy{Journal: cfg.Journal}; cfg.Journal = l }
+		})
+		defer b.close()
+		w := b.add("w1", func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+			if starts++; starts == 1 {
+				return tasks.Outcome{Code: tasks.Exit, Exit: 1}
+			}
+			time.Sleep(time.Minute)
+			return ended()
+		})
+		submitted := make(chan *Run, 1)
+		go func() { submitted <- b.submit(cmd("x", tasks.Any(), func(o *tasks.Options) { o.Retry = 1 })) }()
+		for range 2 { // the task, and its attempt
+			time.Sleep(time.Second)
+			l.pass()
+		}
+		time.Sleep(5 * time.Second)
+		if n := w.w.Outcomes(); starts != 1 || n != 1 {
+			t.Errorf("after %d attempts the worker has %d outcomes, want one that is not yet acknowledged", starts, n)
+		}
+		l.pass()
+		time.Sleep(5 * time.Second)
+		if n := w.w.Outcomes(); starts != 2 || n != 0 {
+			t.Errorf("after %d attempts the worker has %d outcomes, want none, and that the second runs", starts, n)
+		}
+		time.Sleep(time.Minute)
+		l.pass()
+		if rs := b.wait(<-submitted); rs[0].State != tasks.StateDone {
+			t.Errorf("it is %s, want done", rs[0].State)
 		}
 	})
 }
