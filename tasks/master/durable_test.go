@@ -679,7 +679,7 @@ func TestAWorkerThatDrainedWhileItsLinkBrokeIsUsedAgain(t *testing.T) {
 
 // A worker keeps the result of an attempt that is made again until that is on disk.
 func TestAFailedAttemptIsAcknowledgedWhenTheNextIsCertain(t *testing.T) {
-	starts := 0
+	var starts atomic.Int32
 	var l *lazy
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -689,7 +689,7 @@ func TestAFailedAttemptIsAcknowledgedWhenTheNextIsCertain(t *testing.T) {
 		})
 		defer b.close()
 		w := b.add("w1", func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
-			if starts++; starts == 1 {
+			if starts.Add(1) == 1 {
 				return tasks.Outcome{Code: tasks.Exit, Exit: 1}
 			}
 			time.Sleep(time.Minute)
@@ -702,13 +702,13 @@ func TestAFailedAttemptIsAcknowledgedWhenTheNextIsCertain(t *testing.T) {
 			l.pass()
 		}
 		time.Sleep(5 * time.Second)
-		if n := w.w.Outcomes(); starts != 1 || n != 1 {
-			t.Errorf("after %d attempts the worker has %d outcomes, want one that is not yet acknowledged", starts, n)
+		if n := w.w.Outcomes(); starts.Load() != 1 || n != 1 {
+			t.Errorf("after %d attempts the worker has %d outcomes, want one that is not yet acknowledged", starts.Load(), n)
 		}
 		l.pass()
 		time.Sleep(5 * time.Second)
-		if n := w.w.Outcomes(); starts != 2 || n != 0 {
-			t.Errorf("after %d attempts the worker has %d outcomes, want none, and that the second runs", starts, n)
+		if n := w.w.Outcomes(); starts.Load() != 2 || n != 0 {
+			t.Errorf("after %d attempts the worker has %d outcomes, want none, and that the second runs", starts.Load(), n)
 		}
 		time.Sleep(time.Minute)
 		l.pass()
