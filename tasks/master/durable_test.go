@@ -508,7 +508,12 @@ func (j *brim) Try(done func(error), rs ...journal.Record) {
 // onTheBrim gives the master a journal that is full.
 func (b *bench) onTheBrim() (j *brim) {
 	b.killMaster()
-	b.change = func(cfg *Config) { j = &brim{Journal: cfg.Journal}; cfg.Journal = j }
+	before := b.change
+	b.change = func(cfg *Config) {
+		before(cfg)
+		j = &brim{Journal: cfg.Journal}
+		cfg.Journal = j
+	}
 	b.restartMaster()
 	j.full.Store(true)
 	return j

@@ -16,7 +16,9 @@ func recorded(t *testing.T, workers int, r runner, test func(t *testing.T, b *be
 	var out bytes.Buffer
 	durably(t, 0, r, func(t *testing.T, b *bench) {
 		h := history.New(&out, history.Event{Node: nodeID("m"), Boot: "1"})
-		b.m.cfg.History = h
+		b.killMaster()
+		b.change = func(cfg *Config) { cfg.History = h }
+		b.restartMaster()
 		for _, name := range []string{"w1", "w2", "w3"}[:workers] {
 			b.add(name, r)
 		}
@@ -106,13 +108,13 @@ func TestACancellationIsToldWhenItIsOnDisk(t *testing.T) {
 func TestAJournalThatTakesNothingIsWrittenDown(t *testing.T) {
 	var c tally
 	es := recorded(t, 1, c.run(time.Second), func(t *testing.T, b *bench) {
-		b.m.cfg.Journal = full{b.journal}
+		j := b.onTheBrim()
 		for range 3 {
 			if _, err := b.m.Submit(t.Context(), cmd("x", tasks.Any())); err == nil {
 				t.Fatal("a full journal took a task")
 			}
 		}
-		b.m.cfg.Journal = b.journal
+		j.full.Store(false)
 		b.awaitFinal(b.submitMany(2, tasks.Any()))
 	})
 	var states []history.Name
@@ -121,7 +123,7 @@ func TestAJournalThatTakesNothingIsWrittenDown(t *testing.T) {
 			states = append(states, e.Name)
 		}
 	}
-	if !slices.Equal(states, []history.Name{history.JournalOff, history.JournalOn}) {
-		t.Errorf("the history has %v; want that it went off and on again", states)
+	if n := len(states); n < 2 || !slices.Equal(states[n-2:], []history.Name{history.JournalOff, history.JournalOn}) || slices.Contains(states[:n-2], history.JournalOff) {
+		t.Errorf("the history has %v; want that it went off and on again, once", states)
 	}
 }
