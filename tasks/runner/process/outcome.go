@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 
 	"github.com/scagent/scagent/tasks"
 )
@@ -55,6 +56,12 @@ func Failure(ctx context.Context, err error) tasks.Outcome {
 		return tasks.Outcome{Code: code, Text: text}
 	}
 	return tasks.Outcome{Code: tasks.Internal, Text: err.Error()}
+}
+
+// Exhausted says that the machine, or the agent, has no more of something that others
+// may give back soon: files, processes or memory.
+func Exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ENOMEM)
 }
 
 // Reason returns why ctx, which has ended, asks to stop: the reason of its

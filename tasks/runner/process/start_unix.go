@@ -96,16 +96,10 @@ func startError(s *Spec, path string, err error) error {
 	case errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENAMETOOLONG),
 		errors.Is(err, syscall.ETXTBSY):
 		e.Code, e.Text = tasks.NotExecutable, fmt.Sprintf("%s: %v", path, err)
-	case exhausted(err):
+	case Exhausted(err):
 		e.Code, e.Text = tasks.Busy, fmt.Sprintf("start %s: %v: this machine is out of processes, files or memory", path, err)
 	default:
 		e.Code, e.Text = tasks.Internal, fmt.Sprintf("start %s: %v", path, err)
 	}
 	return e
-}
-
-// exhausted says that the machine, or the agent, has no more of something that others
-// may give back soon.
-func exhausted(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ENOMEM)
 }

@@ -69,7 +69,7 @@ func Run(ctx context.Context, cfg *Config, a *tasks.Attempt, do func(*Dir, *proc
 		d, err = Create(cfg.Root, a)
 	}
 	if err != nil {
-		return process.Failure(ctx, err)
+		return unready(ctx, err)
 	}
 	defer func() {
 		if err := d.Remove(); err != nil && out.Text == "" {
@@ -78,7 +78,7 @@ func Run(ctx context.Context, cfg *Config, a *tasks.Attempt, do func(*Dir, *proc
 	}()
 	s, err := cfg.fill(ctx, d, a)
 	if err != nil {
-		return process.Failure(ctx, err)
+		return unready(ctx, err)
 	}
 	if c, ok := s.Stdin.(io.Closer); ok {
 		defer c.Close()
@@ -88,9 +88,19 @@ func Run(ctx context.Context, cfg *Config, a *tasks.Attempt, do func(*Dir, *proc
 	return out
 }
 
+// unready returns the outcome of an attempt for which no directory could be made ready,
+// so that nothing of it ran: another machine, or this one later, may have what it takes.
+func unready(ctx context.Context, err error) tasks.Outcome {
+	out := process.Failure(ctx, err)
+	if out.Code == tasks.Internal && process.Exhausted(err) {
+		out.Code = tasks.Busy
+	}
+	return out
+}
+
 // Failed returns the outcome of an attempt that ended with err before it began.
 func Failed(ctx context.Context, err error) tasks.Outcome {
-	out := process.Failure(ctx, err)
+	out := unready(ctx, err)
 	out.Started = time.Now()
 	out.Finished = out.Started
 	return out
