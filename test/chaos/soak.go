@@ -26,7 +26,7 @@ type soak struct {
 
 // sample is what an agent took at a time.
 type sample struct {
-	rss, heap, goroutines, fds, disk int64
+	rss, goroutines, fds, disk int64
 }
 
 // parts are the figures of a sample, and up to what they may be whatever they were.
