@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -136,7 +137,9 @@ func (a *Agent) openTasks() error {
 	hc := wire.Config{}
 	if !a.cfg.Temporary {
 		jc := journal.DefaultConfig()
-		jc.Dir, jc.Node, jc.Logger = a.home.Path("journal"), a.id.id, a.cfg.Logger
+		// Each has its own: an agent that is given another key, by certificates of its own,
+		// is another node.
+		jc.Dir, jc.Node, jc.Logger = filepath.Join(a.home.Path("journal"), a.id.id), a.id.id, a.cfg.Logger
 		if a.journal, err = journal.Open(jc); err != nil {
 			return err
 		}

@@ -50,12 +50,23 @@ func (c *JournalCommand) Run(args []string) int {
 		return c.env.fail(err)
 	}
 	defer h.Release()
-	report, err := verb[operands[0]](filepath.Join(h.StateDir, "journal"))
-	c.print(&report)
+	// One for each node that had the directory: with certificates of its own an agent is another.
+	dirs, err := filepath.Glob(filepath.Join(h.StateDir, "journal", "*"))
+	if err == nil && len(dirs) == 0 {
+		err = fmt.Errorf("there is no journal in %s", h.StateDir)
+	}
 	if err != nil {
 		return c.env.fail(err)
 	}
-	return exitOK
+	status := exitOK
+	for _, dir := range dirs {
+		report, err := verb[operands[0]](dir)
+		c.print(&report)
+		if err != nil {
+			status = c.env.fail(err)
+		}
+	}
+	return status
 }
 
 func (c *JournalCommand) print(r *journal.Report) {

@@ -13,7 +13,7 @@ import (
 func TestJournalIsCheckedAndSalvaged(t *testing.T) {
 	dir := t.TempDir()
 	cfg := journal.DefaultConfig()
-	cfg.Dir, cfg.Node = filepath.Join(dir, "journal"), "n"
+	cfg.Dir, cfg.Node = filepath.Join(dir, "journal", "n"), "n"
 	j, err := journal.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -37,6 +37,7 @@ func TestJournalIsCheckedAndSalvaged(t *testing.T) {
 	}
 	run(2, "want check or salvage", "check")
 	run(2, `"mend" is unknown`, "mend", dir)
+	run(1, "there is no journal", "check", t.TempDir())
 	run(0, "10 records of node n", "check", dir)
 	logs, _ := filepath.Glob(filepath.Join(cfg.Dir, "*.log"))
 	b, err := os.ReadFile(logs[0])

@@ -28,7 +28,7 @@ func TestAnOutcomeSurvivesTheAgents(t *testing.T) {
 	p.await()
 
 	size := func() string {
-		return hosts[1].sh("cat /var/lib/scagent/w/journal/*.log | wc -c").ok(t)
+		return hosts[1].sh("cat /var/lib/scagent/w/journal/*/*.log | wc -c").ok(t)
 	}
 	before := size()
 	l.file("go", "")

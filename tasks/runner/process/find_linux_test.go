@@ -1,6 +1,7 @@
 package process
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -135,6 +136,13 @@ func TestDescendantsOfAShortRunAreLookedForByNumber(t *testing.T) {
 		}
 		defer func() { cmd.Process.Kill(); cmd.Wait() }()
 		pids = append(pids, cmd.Process.Pid)
+		for { // Start returns a moment before the kernel shows the environment
+			if env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", cmd.Process.Pid)); err != nil {
+				t.Fatal(err)
+			} else if len(env) > 0 {
+				break
+			}
+		}
 	}
 	if pids[0] <= last || pids[1] < pids[0] {
 		t.Skip("the kernel has just begun anew")

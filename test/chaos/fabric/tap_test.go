@@ -67,10 +67,10 @@ func connect(t testing.TB, hs []*hosts.Host) (from, to net.Conn) {
 func TestTCPPassesAnUnkindSwitch(t *testing.T) {
 	s, hs := pair(t)
 	from, to := connect(t, hs)
-	bad := Policy{LossPercent: 1, DuplicatePercent: 5, CorruptPercent: 1, Delay: 10 * time.Millisecond, Jitter: 5 * time.Millisecond, ReorderPercent: 5}
+	bad := Policy{LossPercent: 2, DuplicatePercent: 5, CorruptPercent: 2, Delay: 10 * time.Millisecond, Jitter: 5 * time.Millisecond, ReorderPercent: 5}
 	s.Set("one", "two", bad)
 	s.Set("two", "one", bad)
-	const lines = 20_000
+	const lines = 100_000 // so many that each is bound to happen
 	go func() {
 		for i := range lines {
 			fmt.Fprintf(from, "%08d\n", i)
