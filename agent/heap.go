@@ -9,9 +9,9 @@ import "sync"
 const ballastBytes = 12 << 20
 
 // ballast counts as live and is never touched, so that it takes no memory.
-var ballast []byte
+var ballast = sync.OnceValue(func() []byte { return make([]byte, ballastBytes) })
 
 // TuneHeap lets 12 MiB more garbage pile up between collections than Go's own rule
 // does, for as long as the program runs. A program that is an agent before all else
 // calls it once, at the start.
-var TuneHeap = sync.OnceFunc(func() { ballast = make([]byte, ballastBytes) })
+func TuneHeap() { ballast() }
