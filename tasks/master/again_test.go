@@ -2,6 +2,8 @@ package master
 
 import (
 	"context"
+	"math"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,6 +42,11 @@ func TestAResultThatIsNotTheLastIsForgottenWhenItIsOnDisk(t *testing.T) {
 	}
 }
 
+// most draws the largest number each time: tasks rest for as long as they may.
+type most struct{}
+
+func (most) Uint64() uint64 { return math.MaxUint64 }
+
 // A task of which at most one attempt may be lost, but which may fail often, is between
 // two attempts when its master is killed: no worker is asked for what has ended.
 func TestTheRetriesOfATaskSurviveItsMaster(t *testing.T) {
@@ -48,11 +55,17 @@ func TestTheRetriesOfATaskSurviveItsMaster(t *testing.T) {
 		durably(t, 1, r, func(t *testing.T, b *bench) {
 			id := b.submitMany(1, tasks.Any(), func(o *tasks.Options) { o.Attempts, o.Retry = 1, 8 })[0]
 			for i := range kills {
+				b.m.mu.Lock()
+				b.m.random = rand.New(most{})
+				b.m.mu.Unlock()
 				for resting := false; !resting; time.Sleep(time.Millisecond) {
 					b.m.mu.Lock()
 					task := b.m.tasks[id]
-					resting = task.resting && int(task.retries) > 2+i
+					resting = task != nil && task.resting && int(task.retries) > 2+i
 					b.m.mu.Unlock()
+					if task == nil {
+						t.Fatalf("%d kills: the task has ended before it was seen resting %d times", kills, i+1)
+					}
 					resting = resting && b.workers["w1"].w.Outcomes() == 0 // it has the ack
 				}
 				b.killMaster()
