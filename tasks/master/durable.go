@@ -140,8 +140,10 @@ func (m *Master) recordAttemptLocked(t *task, at step, then func()) {
 
 // attemptRecord returns what is kept of the newest attempt of t.
 func (t *task) attemptRecord() attemptRecord {
-	w := t.at
-	rec := attemptRecord{N: t.n, Starts: t.starts, Retries: t.retries, Worker: w.id, Name: w.info.Name, Boot: w.boot}
+	rec := attemptRecord{N: t.n, Starts: t.starts, Retries: t.retries}
+	if w := t.at; w != nil { // else the attempt is over
+		rec.Worker, rec.Name, rec.Boot = w.id, w.info.Name, w.boot
+	}
 	if t.aside != nil {
 		rec.Deaths = t.aside.deaths
 		for _, l := range t.aside.lost {

@@ -165,8 +165,11 @@ func (m *Master) Result(l *wire.Link, k wire.Key, o *tasks.Outcome) {
 	}
 	switch {
 	case t == nil || t.state.Final() || k.N > t.n || t.step == ending && t.n == k.N:
-		if t == nil || t.step != ending {
+		switch {
+		case t == nil || t.step != ending:
 			m.sendAck(l, k, weigh(o))
+		case t.n != k.N: // a late result counts, and this one is told when that is on disk
+			m.ackLocked(l, t, k, weigh(o))
 		}
 		return
 	case k.N != t.n || t.at == nil || t.at.info.ID != l.Peer().Node:

@@ -62,6 +62,7 @@ func TestWorldsThatFailed(t *testing.T) {
 		{3025, "a task waited for ever beside an idle worker: the first in its queue could not go there, then went elsewhere"},
 		{3198, "a grant was recorded after Close and not sent, so that the task was lost and had never run"},
 		{4181, "a worker whose link broke while it drained was never used again"},
+		{705720, "a worker was never told to forget the result of an attempt when an earlier one had counted"},
 	} {
 		t.Run(fmt.Sprint("seed=", c.seed), func(t *testing.T) {
 			if wrong := simulate(t, drawPlan(c.seed)); wrong != nil {

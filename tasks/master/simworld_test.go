@@ -355,6 +355,7 @@ func (s *simWorker) start() {
 	h := history.New(l.pen, history.Event{Node: s.id, Boot: s.boot, Slots: w.p.slots[s.i], Kinds: []tasks.Kind{tasks.Command}})
 	cfg := running.DefaultConfig()
 	cfg.Name, cfg.Slots, cfg.MaxQueued, cfg.KeepOutcome = s.name, w.p.slots[s.i], w.p.queues[s.i], keepOutcome
+	cfg.Retain = keepOutcome // an ack may be lost with a link, and no master dials for that alone
 	cfg.Runners = map[tasks.Kind]running.Runner{tasks.Command: runner(func(ctx context.Context, a *tasks.Attempt) tasks.Outcome { return w.run(ctx, l, a) })}
 	cfg.Logger, cfg.History = w.log, h
 	if n := w.p.picky[s.i]; n > 0 {
