@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/scagent/scagent/tasks"
 )
@@ -116,5 +117,25 @@ func BenchmarkRestart(b *testing.B) {
 		b.StartTimer()
 		bn.restartMaster()
 		<-began
+	}
+}
+
+// BenchmarkRetire has a run end when as many ended ones are kept as may be.
+func BenchmarkRetire(b *testing.B) {
+	bn := newBench(b, log.New(io.Discard, "", 0), func(bn *bench) { bn.dir = b.TempDir() })
+	defer bn.close()
+	m := bn.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ended := func() *Run {
+		r := &Run{m: m, id: m.ids.Next(), durable: true, count: 1, ended: 1}
+		r.tasks = []*task{{id: m.ids.Next(), run: r, result: &tasks.Result{ID: m.ids.Next(), Run: r.id, FinishedAt: time.Now()}}}
+		return r
+	}
+	for range m.cfg.MaxRetained {
+		m.retireLocked(ended())
+	}
+	for b.Loop() {
+		m.retireLocked(ended())
 	}
 }

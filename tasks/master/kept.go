@@ -209,8 +209,11 @@ func (k *keeper) addLocked(t *task) {
 	k.ended = k.ended[drop:]
 }
 
-// dropLocked forgets a task that is one of the oldest.
+// dropLocked forgets a task, if it is in memory still: then it is one of the oldest.
 func (k *keeper) dropLocked(id tasks.ID) {
+	if k.m.tasks[id] == nil {
+		return
+	}
 	i := slices.IndexFunc(k.ended, func(t *task) bool { return t.id == id })
 	if i < 0 {
 		return
