@@ -356,7 +356,8 @@ func TestWhatIsReadChangesNothing(t *testing.T) {
 				r.Body, r.ContentLength = io.NopCloser(strings.NewReader(`{"available":false,"addrs":["a"]}`)), 33
 				r.Header.Set("Content-Type", "application/json")
 			})
-			if through || a.Code != 200 {
+			endless := r.Pattern == "/v1/runs/{id}/events" // the task does not end: its client is hung up on when it is gone
+			if through != endless || a.Code != 200 {
 				t.Errorf("%s %s: %d %s, panicked: %t; want an answer", r.Method, r.Pattern, a.Code, a.Body, through)
 			}
 		}

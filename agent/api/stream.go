@@ -72,8 +72,11 @@ func stream(w http.ResponseWriter, r *http.Request, first Submitted, f follower)
 		if err == io.EOF {
 			return
 		}
+		if err != nil && r.Context().Err() != nil { // nobody is there, or the agent ends: to whoever is, it hangs up
+			panic(http.ErrAbortHandler)
+		}
 		if err != nil {
-			send(StreamEvent{Type: StreamError, Error: ErrorOf(err)}) // if anybody is there
+			send(StreamEvent{Type: StreamError, Error: ErrorOf(err)})
 			return
 		}
 		if !send(streamEvent(&ev)) {
