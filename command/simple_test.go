@@ -127,6 +127,10 @@ func TestStatusAndCancel(t *testing.T) {
 	status(task, "Task:     "+task, "Run:      "+run, "State:    running")
 	newConsole("").want(t, []string{"cancel", "-addr", addr, task}, 0, "", "scagent: cancelled 1 task\n")
 	<-reasons
+	// One that is being stopped is among those that have not ended, and is counted again.
+	if c := newConsole(""); Run(&c.Env, []string{"wait", "-addr", addr, task}) != 130 {
+		t.Errorf("wait for the cancelled task: %s", c.err.String())
+	}
 	newConsole("").want(t, []string{"cancel", "-json", "-addr", addr, run}, 0, "{\"stopped\":1}\n", "")
 	<-reasons
 	id, _ := tasks.ParseID(run)
