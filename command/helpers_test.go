@@ -6,12 +6,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/scagent/scagent/agent/api"
 	"github.com/scagent/scagent/agent/api/apitest"
+	"github.com/scagent/scagent/tasks"
 )
 
 // console is an Env whose output can be looked at.
@@ -82,4 +84,32 @@ func mustRead(t *testing.T, r io.Reader) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// waitFor waits until something that other goroutines do is done.
+func waitFor(t *testing.T, done func() bool) {
+	t.Helper()
+	for !done() {
+		if t.Context().Err() != nil {
+			t.Fatal("it never came to be")
+		}
+		runtime.Gosched()
+	}
+}
+
+// waitRunning waits until the agent knows that the task runs. The runner knows it
+// first: what a worker says of a start comes after the start.
+func waitRunning(t *testing.T, b *apitest.Backend, id string) {
+	t.Helper()
+	task, err := tasks.ParseID(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool {
+		r, err := b.Task(task)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.State == tasks.StateRunning
+	})
 }

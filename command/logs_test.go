@@ -151,6 +151,7 @@ func TestClosedStdoutEndsLogsAndNotTheTask(t *testing.T) {
 	b, addr := newAgent(t, either(sleeper(started, false, reasons)))
 	id := submitMany(t, addr, 1, "-on", "w1", "hold", "a\n")[0]
 	<-started
+	waitRunning(t, b, id)
 	c := newConsole("")
 	c.Stdout = closedPipe{}
 	c.want(t, []string{"logs", "-f", "-stream", "stdout", "-addr", addr, id}, 141, "", "")

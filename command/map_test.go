@@ -215,17 +215,6 @@ func TestMapHaltsSoon(t *testing.T) {
 	}
 }
 
-// waitFor waits until something that other goroutines do is done.
-func waitFor(t *testing.T, done func() bool) {
-	t.Helper()
-	for !done() {
-		if t.Context().Err() != nil {
-			t.Fatal("it never came to be")
-		}
-		runtime.Gosched()
-	}
-}
-
 func TestMapIsInterrupted(t *testing.T) {
 	started, reasons := make(chan struct{}, 100), make(chan error, 100)
 	b, addr := newAgent(t, sleeper(started, false, reasons))

@@ -110,6 +110,7 @@ func TestStatusAndCancel(t *testing.T) {
 	<-started
 	<-started
 	task := b.Tasks(tasks.ID{}, nil, 1)[0].ID.String()
+	waitRunning(t, b, task)
 
 	status := func(id string, want ...string) {
 		t.Helper()

@@ -80,6 +80,7 @@ func TestWaitingThatEndsEarly(t *testing.T) {
 	b, addr := newAgent(t, either(sleeper(started, false, reasons)))
 	id := submitMany(t, addr, 1, "-on", "w1", "sleep")[0]
 	<-started
+	waitRunning(t, b, id)
 	newConsole("").want(t, []string{"wait", "-timeout", "50ms", "-addr", addr, id}, 125, "", "scagent: not ended after 50ms; what has not goes on\n")
 
 	c := newConsole("")
