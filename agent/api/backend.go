@@ -36,6 +36,11 @@ type Backend interface {
 	OpenBlob(hash string) (f io.ReadSeekCloser, size int64, err error)
 
 	Feed() *Feed // of events
+	// SendEvent sends an event on the bus. RequestEvent asks for replies and calls reply
+	// with each, and with why the others did not, one at a time; it ends early with
+	// the cause of ctx, or the error of reply. Errors of both mean that nothing was sent.
+	SendEvent(ctx context.Context, r SendRequest) (Sent, error)
+	RequestEvent(ctx context.Context, r SendRequest, reply func(Reply) error) error
 
 	// Bench measures the pool and reports each figure when it is there. It ends early
 	// with the cause of ctx, or the error of report.

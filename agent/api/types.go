@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/scagent/scagent/agent/bus"
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/policy"
 )
@@ -236,13 +237,49 @@ type DryRunWorker struct {
 	Why   string `json:"why"`
 }
 
-// Event is one of GET /v1/events: a member or a task that changed.
+// Event is one of GET /v1/events: a member or a task that changed, or an event that
+// came over the bus.
 type Event struct {
 	Seq    uint64      `json:"seq"`
 	Time   Time        `json:"time"`
-	Event  string      `json:"event"` // workerAvailable, …, update, task, missed
+	Event  string      `json:"event"` // workerAvailable, …, update, task, missed; or any other name: of the bus
 	Member *Member     `json:"member,omitempty"`
 	Task   *TaskStatus `json:"task,omitempty"` // without its output
+
+	// Of events of the bus.
+	From    string    `json:"from,omitempty"`    // name of the node that sent it
+	FromID  string    `json:"from_id,omitempty"` // its id
+	Lamport uint64    `json:"lamport,omitempty"` // larger than that of every event that its sender had seen
+	Request bool      `json:"request,omitempty"` // whoever sent it waits for a reply
+	Data    *bus.Data `json:"data,omitempty"`    // that it carries; nil: none
+
+	Missed uint64 `json:"missed,omitempty"` // of missed: how many, where that is known
+}
+
+// SendRequest is the body of POST /v1/events: an event for the bus.
+type SendRequest struct {
+	Event  string        `json:"event"`
+	Data   bus.Data      `json:"data,omitzero"`
+	Target *tasks.Target `json:"target,omitempty"` // default: all members; of its fields, on, all, where and except
+	// Request asks for replies, which are waited for at most TimeoutSeconds; 0: 10.
+	Request        bool    `json:"request,omitempty"`
+	TimeoutSeconds float64 `json:"timeout_seconds,omitempty"`
+}
+
+// Sent answers a SendRequest that is no request: how many nodes have the event or,
+// if it is for all, how many it is for. Failed are those, of the named or matching ones, that do not have it.
+type Sent struct {
+	Sent   int     `json:"sent"`
+	Failed []Reply `json:"failed,omitempty"`
+}
+
+// Reply is a line of the answer to a SendRequest that is a request: what one node
+// replied, or why it did not.
+type Reply struct {
+	ID    string   `json:"id"`
+	Name  string   `json:"name"`
+	Data  bus.Data `json:"data,omitzero"`
+	Error string   `json:"error,omitempty"` // why there is no reply
 }
 
 // RunStatus is what GET /v1/tasks/{id} answers for the id of a run.

@@ -48,6 +48,11 @@ type Backend struct {
 	// OnBench is what Bench calls; nil: nothing is measured.
 	OnBench func(ctx context.Context, r api.BenchRequest, report func(api.Figure) error) error
 
+	// OnSend and OnRequest are what SendEvent and RequestEvent call; nil: to all, and
+	// nobody replies.
+	OnSend    func(ctx context.Context, r api.SendRequest) (api.Sent, error)
+	OnRequest func(ctx context.Context, r api.SendRequest, reply func(api.Reply) error) error
+
 	feed *api.Feed
 
 	mu        sync.Mutex // guards the fields below
@@ -290,4 +295,20 @@ func (b *Backend) Bench(ctx context.Context, r api.BenchRequest, report func(api
 		return nil
 	}
 	return b.OnBench(ctx, r, report)
+}
+
+// SendEvent calls OnSend.
+func (b *Backend) SendEvent(ctx context.Context, r api.SendRequest) (api.Sent, error) {
+	if b.OnSend == nil {
+		return api.Sent{Sent: len(b.Pool)}, nil
+	}
+	return b.OnSend(ctx, r)
+}
+
+// RequestEvent calls OnRequest.
+func (b *Backend) RequestEvent(ctx context.Context, r api.SendRequest, reply func(api.Reply) error) error {
+	if b.OnRequest == nil {
+		return nil
+	}
+	return b.OnRequest(ctx, r, reply)
 }

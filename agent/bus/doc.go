@@ -1,0 +1,2 @@
+// Package bus carries events between the nodes of a pool.
+package bus
