@@ -305,7 +305,7 @@ func TestMessagesThatAreNone(t *testing.T) {
 		nodes := l.pool(2, nil)
 		s := l.stranger()
 		sent := uint64(0)
-		for _, k := range []mailType{0, mailDirect, mailBroadcast, mailFarewell, 4, 255} {
+		for _, k := range []mailType{0, mailDirect, mailBroadcast, mailFarewell, mailLatest, 5, 255} {
 			for n := range 256 {
 				for _, b := range [][]byte{bytes.Repeat([]byte{'a'}, n), make([]byte, 400)} {
 					s.send(nodes[0], labelled(append([]byte{byte(kindUser), byte(k), byte(n)}, b...)))

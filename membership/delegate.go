@@ -28,7 +28,11 @@ func (d *delegate) NotifyMsg(b []byte) { d.pool.mail.receive(b) }
 
 // GetBroadcasts returns messages to send along with gossip.
 func (d *delegate) GetBroadcasts(overhead, limit int) [][]byte {
-	return d.pool.mail.queue.GetBroadcasts(overhead, limit)
+	msgs := d.pool.mail.queue.GetBroadcasts(overhead, limit)
+	for _, m := range msgs {
+		limit -= overhead + len(m)
+	}
+	return append(msgs, d.pool.mail.latest.take(overhead, limit, d.pool.alive()+1)...)
 }
 
 // LocalState adds nothing to push/pulls.

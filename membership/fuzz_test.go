@@ -22,7 +22,7 @@ func FuzzLetter(f *testing.F) {
 		{kind: mailBroadcast, from: alice, id: mailID{1, 2}, payload: []byte{1}},
 		{kind: mailFarewell, from: alice, id: mailID{7: 3}, payload: []byte(bob)},
 		{kind: mailFarewell, from: alice, payload: []byte("../x\n")},
-		{kind: 4, from: alice}, {kind: mailBroadcast}, {kind: mailDirect, from: "x\x1b.1"},
+		{kind: mailLatest, from: alice, id: mailID{7: 1}}, {kind: 5, from: alice}, {kind: mailBroadcast}, {kind: mailDirect, from: "x\x1b.1"},
 	} {
 		f.Add(l.encode())
 	}

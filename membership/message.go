@@ -18,7 +18,8 @@ import (
 //	size  field
 //	1     type, see mailType
 //	1+n   name in gossip of who sent it, its length first
-//	8     unless direct: a random number that tells messages apart
+//	8     unless direct: a random number that tells messages apart; of a latest
+//	      one its version, big-endian, from 1
 //	...   what the caller sent; for a farewell, the name of who is gone
 type mailType byte
 
@@ -26,9 +27,11 @@ const (
 	mailDirect    mailType = 1
 	mailBroadcast mailType = 2
 	mailFarewell  mailType = 3
+	mailLatest    mailType = 4
 )
 
 const (
+	retransmitMult = 4    // how often a node passes a message on, times the digits of their number
 	maxInbox       = 1024 // messages that wait for OnMessage; further ones are dropped
 	maxOutbox      = 256  // broadcasts being passed on; the most sent ones are dropped
 	maxSeen        = 4096 // broadcasts remembered, so that each is taken once
@@ -77,7 +80,7 @@ func decodeLetter(b []byte) (letter, bool) {
 	l.from = string(from)
 	switch l.kind {
 	case mailDirect:
-	case mailBroadcast, mailFarewell:
+	case mailBroadcast, mailFarewell, mailLatest:
 		if len(rest) < len(l.id) {
 			return letter{}, false
 		}
@@ -99,6 +102,8 @@ type mail struct {
 	queue *memberlist.TransmitLimitedQueue
 	inbox chan letter // cap maxInbox; when full, new letters are dropped and counted
 
+	latest latest
+
 	mu     sync.Mutex
 	seen   map[mailID]struct{}
 	oldest [maxSeen]mailID // a ring of what is in seen
@@ -108,7 +113,7 @@ type mail struct {
 func newMail(p *Pool) *mail {
 	return &mail{
 		pool:  p,
-		queue: &memberlist.TransmitLimitedQueue{NumNodes: func() int { return p.alive() + 1 }, RetransmitMult: 4},
+		queue: &memberlist.TransmitLimitedQueue{NumNodes: func() int { return p.alive() + 1 }, RetransmitMult: retransmitMult},
 		inbox: make(chan letter, maxInbox),
 		seen:  make(map[mailID]struct{}),
 	}
@@ -157,7 +162,17 @@ func (m *mail) receive(b []byte) {
 		p.counters.add(reasonMessage)
 		return
 	}
-	if l.kind != mailDirect {
+	switch l.kind {
+	case mailDirect:
+	case mailLatest:
+		p.mu.Lock()
+		newer := p.roster.newer(l.from, l.version())
+		p.mu.Unlock()
+		if !newer {
+			return
+		}
+		m.latest.put(l.from, l.encode())
+	default:
 		if !m.first(l.id) {
 			return
 		}

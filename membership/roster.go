@@ -28,6 +28,8 @@ type process struct {
 
 	farewell time.Time // when its leave message came; zero: none
 
+	latest uint64 // version of the newest message of which only the latest matters
+
 	suspect     bool
 	suspectedAt uint32 // incarnation that is under suspicion
 	aliveAt     uint32 // highest incarnation seen alive
@@ -67,6 +69,17 @@ func newRoster(self string) *roster {
 		nodes: make(map[string][]*process), self: self,
 		dirty: make(map[string]struct{}), early: make(map[string]time.Time),
 	}
+}
+
+// newer notes the version of a message of which only the latest matters, and reports
+// whether it is newer than what was heard. Of a process that is not known to be alive none is.
+func (r *roster) newer(name string, version uint64) bool {
+	p := r.find(name)
+	if p == nil || !p.alive || version <= p.latest {
+		return false
+	}
+	p.latest = version
+	return true
 }
 
 // find returns the process with the given name in gossip, or nil.
