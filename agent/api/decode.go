@@ -19,6 +19,7 @@ import (
 // Most bytes of a body, by what it is.
 const (
 	maxTaskBody  = 16 << 20
+	maxEventBody = 2 << 20
 	maxDataBody  = 1 << 20
 	maxSmallBody = 256 << 10
 )

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/scagent/scagent/agent/bus"
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/blob"
@@ -22,6 +23,7 @@ const (
 	CodeBadTarget    = "bad_target"
 	CodeBadOptions   = "bad_options"
 	CodeBadID        = "bad_id"
+	CodeBadEvent     = "bad_event"
 	CodeNoMatch      = "no_match"
 	CodeFull         = "full"
 	CodeNotKept      = "not_kept"
@@ -57,6 +59,7 @@ var sentinels = []struct {
 	{tasks.ErrBadTarget, CodeBadTarget, http.StatusBadRequest},
 	{tasks.ErrBadOptions, CodeBadOptions, http.StatusBadRequest},
 	{tasks.ErrBadID, CodeBadID, http.StatusBadRequest},
+	{bus.ErrBadName, CodeBadEvent, http.StatusBadRequest},
 	{tasks.ErrNoMatch, CodeNoMatch, http.StatusConflict},
 	{tasks.ErrFull, CodeFull, http.StatusServiceUnavailable},
 	{tasks.ErrNotKept, CodeNotKept, http.StatusInsufficientStorage},

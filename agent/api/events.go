@@ -6,14 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/scagent/scagent/agent/bus"
 )
 
 const (
 	// watchWrite is how long a client of /v1/events may take to read what was
 	// written to it.
 	watchWrite = 30 * time.Second
+	// maxPatterns bounds what each event is compared with for one client.
+	maxPatterns = 64
 	// watchIdle is how often it is written to when nothing happens, which finds
 	// out clients that are gone.
 	watchIdle = 15 * time.Second
@@ -21,14 +27,18 @@ const (
 
 // events answers with server-sent events, as HTML's chapter 9.2 has them.
 func (h *handler) events(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	patterns, err := parsePatterns(q)
+	if err != nil {
+		return err
+	}
 	last := r.Header.Get("Last-Event-ID")
 	if last == "" {
-		last = r.URL.Query().Get("after")
+		last = q.Get("after")
 	}
 	feed := h.b.Feed()
 	after := feed.Last()
 	if last != "" {
-		var err error
 		if after, err = strconv.ParseUint(last, 10, 63); err != nil {
 			return badRequest("the last event is %.80q; want the number of one", last)
 		}
@@ -39,7 +49,7 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return &Error{CodeTooMany, fmt.Sprintf("%d clients watch the events already; stop one", maxWatchers), http.StatusServiceUnavailable}
 	}
-	sub := feed.Subscribe(after)
+	sub := feed.Subscribe(after, patterns...)
 	defer sub.Close()
 	w.Header().Set("Content-Type", "text/event-stream")
 	rc := http.NewResponseController(w)
@@ -53,17 +63,37 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request) error {
 		switch {
 		case err == nil:
 			data, err := json.Marshal(e)
-			if err != nil {
-				continue // data or facts that are not JSON, which no agent announces
+			if err != nil { // it carries what JSON cannot say, such as a NaN
+				e = Event{Seq: e.Seq, Time: e.Time, Event: EventMissed, Missed: 1}
+				data, _ = json.Marshal(e) // nothing in it can fail
 			}
 			ok = send("id: %d\nevent: %s\ndata: %s\n\n", e.Seq, oneLine(e.Event), data)
 		case errors.Is(err, errIdle):
 			ok = send(":\n\n")
 		default:
-			return nil // it is too slow or gone, or the agent ends
+			return nil // the client is gone, or the agent ends
 		}
 	}
 	return nil
+}
+
+// parsePatterns reads which events are asked for; none: all.
+func parsePatterns(q url.Values) ([]bus.Pattern, error) {
+	if !q.Has("event") {
+		return nil, nil
+	}
+	words := strings.Split(q.Get("event"), ",")
+	if len(words) > maxPatterns {
+		return nil, badRequest("event has %d patterns; want at most %d", len(words), maxPatterns)
+	}
+	patterns := make([]bus.Pattern, len(words))
+	for i, word := range words {
+		var err error
+		if patterns[i], err = bus.ParsePattern(word); err != nil {
+			return nil, err
+		}
+	}
+	return patterns, nil
 }
 
 var errIdle = errors.New("nothing happened")

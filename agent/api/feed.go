@@ -3,19 +3,22 @@ package api
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/scagent/scagent/agent/bus"
 )
 
-// FeedEvents is how many events a Feed remembers.
-const FeedEvents = 1000
-
-var (
-	// ErrSlow ends the subscription of who fell more than FeedEvents behind.
-	ErrSlow = errors.New("events came faster than they were read; subscribe again after the last one read")
-	// ErrFeedClosed ends every subscription when the agent ends.
-	ErrFeedClosed = errors.New("the agent is shutting down")
+// How much a Feed remembers, and how much waits for each of its subscribers: so many
+// events, and so many bytes of what they carry, of which one event may be more.
+const (
+	FeedEvents = 1000
+	FeedBytes  = 4 << 20
 )
+
+// ErrFeedClosed ends every subscription when the agent ends.
+var ErrFeedClosed = errors.New("the agent is shutting down")
 
 // Feed hands events on to subscribers, and remembers the last ones for those who
 // come back. It may be used by any number of goroutines.
@@ -24,12 +27,15 @@ var (
 // Feed was made, so that the numbers of an agent's next start are larger, and a
 // client that resumes notices that it missed something.
 type Feed struct {
-	mu     sync.Mutex
-	first  uint64             // number of the first event of all; constant
-	ring   [FeedEvents]*Event // event n is at n % FeedEvents; not changed once there
-	next   uint64             // number of the next event
-	subs   map[*Subscription]struct{}
-	closed bool
+	first uint64 // number of the first event of all; constant
+
+	// mu guards the fields below, and the queues of the subscriptions. Nothing blocks
+	// while it is held.
+	mu         sync.Mutex
+	remembered queue
+	next       uint64 // number of the next event
+	subs       map[*Subscription]struct{}
+	closed     bool
 }
 
 // NewFeed returns a Feed without events.
@@ -39,7 +45,7 @@ func NewFeed() *Feed {
 }
 
 // Append adds an event, and sets its number and, unless it has one, its time. It
-// never blocks, and neither calls anything back.
+// never blocks, and neither calls anything back. The event is not changed any more.
 func (f *Feed) Append(e Event) {
 	if e.Time.IsZero() {
 		e.Time = Time{time.Now()}
@@ -50,10 +56,13 @@ func (f *Feed) Append(e Event) {
 		return
 	}
 	e.Seq = f.next
-	f.ring[e.Seq%FeedEvents] = &e
 	f.next++
+	for f.remembered.full(&e) {
+		f.remembered.pop()
+	}
+	f.remembered.push(&e)
 	for s := range f.subs {
-		s.wakeLocked()
+		s.addLocked(&e)
 	}
 }
 
@@ -64,23 +73,26 @@ func (f *Feed) Last() uint64 {
 	return f.next - 1
 }
 
-func (f *Feed) oldestLocked() uint64 {
-	if f.next-f.first > FeedEvents {
-		return f.next - FeedEvents
-	}
-	return f.first
-}
-
 // Subscribe returns the events after the one with the given number: 0 for all
-// that are remembered, Last for new ones. When some of them are forgotten, or the
-// number is not one of this Feed's, the first is an EventMissed.
-func (f *Feed) Subscribe(after uint64) *Subscription {
-	s := &Subscription{f: f, wake: make(chan struct{}, 1), next: after + 1}
+// that are remembered, Last for new ones. With patterns they are those whose name
+// matches one, and every EventMissed. When some of them are forgotten, or the number
+// is not one of this Feed's, the first is an EventMissed.
+func (f *Feed) Subscribe(after uint64, patterns ...bus.Pattern) *Subscription {
+	s := &Subscription{f: f, patterns: slices.Clone(patterns), wake: make(chan struct{}, 1)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if oldest := f.oldestLocked(); s.next < oldest || s.next > f.next {
-		s.missed = after != 0
-		s.next = oldest
+	oldest := f.next - uint64(f.remembered.n)
+	if after+1 < oldest || after >= f.next {
+		if after != 0 {
+			s.lost = lost{any: true, upTo: oldest - 1}
+		}
+		if s.lost.any && len(patterns) == 0 && after+1 >= f.first && after < oldest {
+			s.lost.counted, s.lost.n = true, oldest-1-after
+		}
+		after = oldest - 1
+	}
+	for i := int(after + 1 - oldest); i < f.remembered.n; i++ {
+		s.addLocked(f.remembered.at(i))
 	}
 	f.subs[s] = struct{}{}
 	return s
@@ -96,12 +108,53 @@ func (f *Feed) Close() {
 	}
 }
 
-// Subscription is how far one reader is. It is used by one goroutine.
+// Subscription is the events that wait for one reader. When there are too many, the
+// oldest are lost, and the reader is told how many. It is used by one goroutine.
 type Subscription struct {
-	f      *Feed
-	wake   chan struct{} // has a token when there may be something new
-	next   uint64        // number of the event that is read next
-	missed bool          // the reader has not been told yet that it missed some
+	f        *Feed
+	patterns []bus.Pattern // constant
+	wake     chan struct{} // has a token when there may be something new
+
+	// Feed.mu guards the fields below.
+	waiting queue
+	lost    lost // since the reader was last told, all of them older than what waits
+}
+
+// lost is what a reader did not get.
+type lost struct {
+	any     bool
+	counted bool   // n is how many; else nobody knows
+	n       uint64 // events
+	upTo    uint64 // number of the last one
+}
+
+// addLocked puts an event into the queue, unless the reader does not want it.
+func (s *Subscription) addLocked(e *Event) {
+	if !s.wants(e.Event) {
+		return
+	}
+	for s.waiting.full(e) {
+		old := s.waiting.pop()
+		s.lost.counted = s.lost.counted || !s.lost.any
+		s.lost.any, s.lost.upTo = true, old.Seq
+		s.lost.n++
+	}
+	s.waiting.push(e)
+	if s.waiting.n == 1 { // else the reader has not been through yet
+		s.wakeLocked()
+	}
+}
+
+func (s *Subscription) wants(name string) bool {
+	if len(s.patterns) == 0 || name == EventMissed {
+		return true
+	}
+	for _, p := range s.patterns {
+		if p.Match(name) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Subscription) wakeLocked() {
@@ -111,14 +164,12 @@ func (s *Subscription) wakeLocked() {
 	}
 }
 
-// Next waits for the next event. Errors: ErrSlow, ErrFeedClosed, or ctx's cause.
+// Next waits for the next event: an EventMissed where some were lost. Errors:
+// ErrFeedClosed after the last one, or ctx's cause.
 func (s *Subscription) Next(ctx context.Context) (Event, error) {
 	for {
-		if e, err := s.take(); e != nil || err != nil {
-			if err != nil {
-				return Event{}, err
-			}
-			return *e, nil
+		if e, ok, err := s.take(); ok || err != nil {
+			return e, err
 		}
 		select {
 		case <-s.wake:
@@ -128,29 +179,30 @@ func (s *Subscription) Next(ctx context.Context) (Event, error) {
 	}
 }
 
-// take returns the next event, nil if there is none yet.
-func (s *Subscription) take() (*Event, error) {
+// take returns the next event if there is one.
+func (s *Subscription) take() (e Event, ok bool, err error) {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
 	switch {
-	case s.missed:
-		s.missed = false
-		return &Event{Seq: s.next - 1, Time: Time{time.Now()}, Event: EventMissed}, nil
-	case s.next < s.f.oldestLocked():
-		return nil, ErrSlow
-	case s.next < s.f.next:
-		e := s.f.ring[s.next%FeedEvents]
-		s.next++
-		return e, nil
+	case s.lost.any:
+		e = Event{Seq: s.lost.upTo, Time: Time{time.Now()}, Event: EventMissed}
+		if s.lost.counted {
+			e.Missed = s.lost.n
+		}
+		s.lost = lost{}
+		return e, true, nil
+	case s.waiting.n > 0:
+		return *s.waiting.pop(), true, nil
 	case s.f.closed:
-		return nil, ErrFeedClosed
+		return e, false, ErrFeedClosed
 	}
-	return nil, nil
+	return e, false, nil
 }
 
-// Close ends the subscription.
+// Close ends the subscription, which is not used any more then.
 func (s *Subscription) Close() {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
 	delete(s.f.subs, s)
+	s.waiting = queue{}
 }

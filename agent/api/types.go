@@ -253,10 +253,20 @@ type Event struct {
 	Request bool      `json:"request,omitempty"` // whoever sent it waits for a reply
 	Data    *bus.Data `json:"data,omitempty"`    // that it carries; nil: none
 
-	Missed uint64 `json:"missed,omitempty"` // of missed: how many, where that is known
+	Missed uint64 `json:"missed,omitempty"` // of missed: how many, of those that were asked for; 0: not known
 }
 
-// SendRequest is the body of POST /v1/events: an event for the bus.
+// MaxEventDataBytes is how much data an event of the bus may carry.
+const MaxEventDataBytes = 1 << 20
+
+// The default and the bound of SendRequest.TimeoutSeconds.
+const (
+	DefaultReplySeconds = 10
+	MaxReplySeconds     = 3600
+)
+
+// SendRequest is the body of POST /v1/events: an event for the bus. A Backend gets it
+// checked, with a Target, and for a request with TimeoutSeconds.
 type SendRequest struct {
 	Event  string        `json:"event"`
 	Data   bus.Data      `json:"data,omitzero"`

@@ -3,6 +3,7 @@ package bus
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -32,6 +33,16 @@ func check(s, what string, wild func(part string, last bool) bool) error {
 	}
 	return nil
 }
+
+// reserved are the names of the events of an agent itself.
+var reserved = []string{
+	"workerAvailable", "workerUnavailable", "masterAvailable", "masterUnavailable", "trackerAvailable", "trackerUnavailable",
+	"update", "task", "taskReceived", "workerTaskComplete", "missed",
+}
+
+// Reserved reports whether a name is that of an event of an agent itself, such as
+// workerAvailable. No event that is sent has it, so that nobody takes one for the other.
+func Reserved(name string) bool { return slices.Contains(reserved, name) }
 
 func notInName(r rune) bool {
 	switch {

@@ -52,3 +52,15 @@ func TestPatterns(t *testing.T) {
 		}
 	}
 }
+
+func TestReservedNames(t *testing.T) {
+	for name, want := range map[string]bool{
+		"workerAvailable": true, "workerUnavailable": true, "masterAvailable": true, "masterUnavailable": true, "trackerAvailable": true,
+		"trackerUnavailable": true, "update": true, "task": true, "taskReceived": true, "workerTaskComplete": true, "missed": true,
+		"task.done": false, "Task": false, "build": false, "": false,
+	} {
+		if got := Reserved(name); got != want {
+			t.Errorf("Reserved(%q) = %v, want %v", name, got, want)
+		}
+	}
+}
