@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/scagent/scagent/agent/api"
+	"github.com/scagent/scagent/agent/bus"
 	"github.com/scagent/scagent/agent/home"
 	"github.com/scagent/scagent/agent/port"
 	"github.com/scagent/scagent/agent/secret"
@@ -62,6 +63,7 @@ type Agent struct {
 	master     *master.Master
 	hub        *wire.Hub
 	pool       *membership.Pool
+	bus        *bus.Bus
 	beacon     *beacon.Beacon   // nil without Config.Multicast
 	tracker    *tracker.Handler // nil without the role
 	feed       *api.Feed
@@ -87,6 +89,7 @@ type Agent struct {
 	document  membership.Document
 	available bool
 	draining  bool
+	answerers []*answerer   // of requests, in the order in which they are asked
 	done      chan struct{} // closed when the agent is to end because Leave was asked for
 }
 
@@ -261,6 +264,9 @@ func (a *Agent) Close() error {
 	a.history.Add(history.Event{Name: history.Stopping})
 	a.cancel()
 	a.feed.Close() // ends the streams of events, which would hold the servers up
+	if a.bus != nil {
+		a.bus.Close()
+	}
 	var errs []error
 	for _, s := range a.servers {
 		// Who asked for the end is answered still; who takes longer is cut off.

@@ -74,12 +74,16 @@ func (a *Agent) announce(run tasks.ID, nodes []string) bool {
 }
 
 // onMessage handles what comes by gossip. It does not block.
-func (a *Agent) onMessage(_ string, msg []byte) {
+func (a *Agent) onMessage(from string, msg []byte) {
 	if len(msg) == 1 && msg[0] == messageRotated && a.keys != nil {
 		select {
 		case a.rotated <- struct{}{}:
 		default:
 		}
+		return
+	}
+	if len(msg) > 0 && msg[0] == messageBus {
+		a.bus.Hear(from, msg[1:])
 		return
 	}
 	if len(msg) < announceHead || msg[0] != messageAnnounce || (len(msg)-announceHead)%5 != 0 {

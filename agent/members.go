@@ -30,7 +30,7 @@ func (a *Agent) Self() membership.Member {
 }
 
 // onEvent hands what happens in the pool on: to the master, as workers, to the
-// API's event feed, and to the program.
+// bus, as somebody to tell of events, to the API's event feed, and to the program.
 func (a *Agent) onEvent(e membership.Event) {
 	m := &e.Member
 	if m.Status.Present() && m.Has(membership.RoleWorker) {
@@ -40,6 +40,9 @@ func (a *Agent) onEvent(e membership.Event) {
 	}
 	if a.history.On() {
 		a.writeMember(m)
+	}
+	if !m.Self && m.Status.Present() && e.Type != membership.MemberUpdate {
+		a.bus.Greet()
 	}
 	am := apiMember(m)
 	a.feed.Append(api.Event{Event: string(e.Type), Member: &am})
@@ -127,10 +130,8 @@ func (a *Agent) hosts() []tracker.Host {
 // present is how many members take part in the pool now.
 func (a *Agent) present() int {
 	n := 0
-	for _, m := range a.pool.Members() {
-		if m.Status.Present() {
-			n++
-		}
+	for range a.pool.Present() {
+		n++
 	}
 	return n
 }

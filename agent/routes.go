@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/scagent/scagent/agent/bus"
 	"github.com/scagent/scagent/agent/secret"
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/membership/tracker"
@@ -34,6 +35,7 @@ func (a *Agent) routes() []route {
 		{"/scagent/v1/document/", members, a.pool.DocumentHandler()},
 		{tasksPath, submitters, owned},
 		{runsPath, submitters, owned},
+		{bus.Path, members, a.bus.Handler(a.sender)},
 	}
 	if a.keys != nil {
 		rs = append(rs, route{"GET " + secretPath, members, http.HandlerFunc(a.tellSecret)})

@@ -314,7 +314,12 @@ func (a *Agent) openPool(ctx context.Context) error {
 	if a.pool, err = membership.New(pc); err != nil {
 		return err
 	}
-	return a.pool.Start(ctx)
+	a.bus = a.newBus()
+	if err := a.pool.Start(ctx); err != nil {
+		return err
+	}
+	a.bus.Start()
+	return nil
 }
 
 // askTracker announces this node to a tracker known by URL, and returns the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log"
 	"math/rand/v2"
 	"net/netip"
@@ -386,6 +387,18 @@ func (p *Pool) Members() []Member {
 		list[i] = *m
 	}
 	return list
+}
+
+// Present yields the members that are present, this node included, by name and then
+// id, without making copies of them: they must only be read.
+func (p *Pool) Present() iter.Seq[*Member] {
+	return func(yield func(*Member) bool) {
+		for _, m := range p.view.all() {
+			if m.Status.Present() && !yield(m) {
+				return
+			}
+		}
+	}
 }
 
 // Member returns the member with the given id.

@@ -1,0 +1,178 @@
+package bus
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// A head tells others how far a node's log of events to all goes, and has its newest
+// events in it if they are small: they need not be fetched then. It travels as a
+// packet to some nodes at once, and by gossip.
+//
+//	size     field
+//	1        version, now 1
+//	1+n      boot of the sender, its length first
+//	uvarint  last: seq of its newest event
+//	uvarint  lamport
+//	uvarint  quiet: ms from the event before those that follow to now, at most 10 minutes
+//	1        how many events follow
+//	...      the newest events, oldest first
+type head struct {
+	boot          string
+	last, lamport uint64
+	quiet         time.Duration
+	items         []item
+	ages          []time.Duration // of items
+}
+
+const headVersion = 1
+
+const (
+	// headInterval is the shortest time between two heads.
+	headInterval = 50 * time.Millisecond
+	// headPackets is how many nodes get a new head directly. Gossip alone takes about
+	// a second to 64 nodes.
+	headPackets = 64
+)
+
+// headAgain is when a head is sent again after the last event, for those that gossip
+// missed: each misses one in about e^8.
+var headAgain = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second}
+
+func (h *head) append(b []byte, now time.Time) []byte {
+	b = append(b, headVersion, byte(len(h.boot)))
+	b = append(b, h.boot...)
+	b = binary.AppendUvarint(b, h.last)
+	b = binary.AppendUvarint(b, h.lamport)
+	b = binary.AppendUvarint(b, uint64(h.quiet.Milliseconds()))
+	b = append(b, byte(len(h.items)))
+	for i := range h.items {
+		b = h.items[i].append(b, now)
+	}
+	return b
+}
+
+// decodeHead reads a head. What it returns shares b.
+func decodeHead(b []byte) (h head, err error) {
+	r := &reader{b: b}
+	if r.byte() != headVersion {
+		r.fail()
+	}
+	h.boot, h.last, h.lamport, h.quiet = r.text(), r.uvarint(), r.uvarint(), r.age()
+	n := uint64(r.byte())
+	if n > h.last || h.last == 0 {
+		r.fail()
+	}
+	for i := range n {
+		it, age := r.item()
+		if r.bad || it.seq != h.last-n+1+i {
+			return head{}, errForm
+		}
+		h.items, h.ages = append(h.items, it), append(h.ages, age)
+	}
+	return h, r.end()
+}
+
+// announce spreads the head of the log when it has grown, and some times again.
+func (b *Bus) announce() {
+	timer := time.NewTimer(0)
+	timer.Stop()
+	defer timer.Stop()
+	again := len(headAgain)
+	var last time.Time
+	for {
+		fresh := false
+		select {
+		case <-b.ctx.Done():
+			return
+		case <-b.news:
+			fresh, again = true, 0
+		case <-b.repeat:
+			again = 0
+			timer.Reset(headAgain[0])
+			continue
+		case <-timer.C:
+			again++
+		}
+		if wait := headInterval - time.Since(last); wait > 0 && !b.sleep(b.ctx, wait) {
+			return
+		}
+		select {
+		case <-b.news: // in the head that follows
+			fresh, again = true, 0
+		default:
+		}
+		last = time.Now()
+		b.sendHead(fresh)
+		if again < len(headAgain) {
+			timer.Reset(headAgain[again])
+		} else {
+			timer.Reset(logAge) // to forget what is old
+		}
+	}
+}
+
+func (b *Bus) sendHead(fresh bool) {
+	now := time.Now()
+	b.mu.Lock()
+	b.log.trim(now)
+	h := head{boot: b.cfg.Self.Boot, last: b.log.last, lamport: b.lamport}
+	h.items, h.quiet = b.log.tail(now, InlineBytes)
+	kept := len(b.log.items)
+	b.mu.Unlock()
+	if kept == 0 {
+		return
+	}
+	msg := h.append(nil, now)
+	if err := b.cfg.Gossip(msg); err != nil {
+		b.cfg.Logger.Printf("[DEBUG] bus: events not announced: err=%q", err)
+	}
+	if !fresh {
+		return
+	}
+	peers := b.cfg.Peers()
+	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+	for _, p := range peers[:min(len(peers), headPackets)] {
+		b.cfg.Tell(p.ID, msg) // gossip is the second way
+	}
+}
+
+// Hear takes a head that another node sent. It does not block. It keeps nothing of msg.
+func (b *Bus) Hear(from string, msg []byte) {
+	h, err := decodeHead(slices.Clone(msg))
+	if err != nil {
+		b.mu.Lock()
+		b.stats.Malformed++
+		b.mu.Unlock()
+		return
+	}
+	p, ok := b.cfg.Peer(from)
+	if !ok || p.Boot != h.boot {
+		return // gossip has not told of it yet; the head is sent again
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.streamLocked(p)
+	b.hearLocked(h.lamport)
+	s.head = max(s.head, h.last)
+	if s.next == 0 && h.quiet > b.lacks(p) {
+		s.next = h.last + 1 - uint64(len(h.items)) // what came before is from before this node knew the sender
+	}
+	for i, it := range h.items {
+		if s.next == 0 || it.seq < s.next || len(s.early) >= maxEarly {
+			continue
+		}
+		if h.ages[i] > b.lacks(p) && s.next == it.seq {
+			s.next++ // the same
+			continue
+		}
+		if s.early == nil {
+			s.early = make(map[uint64]item)
+		}
+		s.early[it.seq] = it
+	}
+	b.advanceLocked(s)
+	b.catchUpLocked(s, false)
+}
