@@ -231,6 +231,7 @@ func (a *Agent) Leave(ctx context.Context) error {
 	if err := a.running(); err != nil {
 		return err
 	}
+	a.history.Add(history.Event{Name: history.Stopping})
 	err := a.pool.Leave(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()

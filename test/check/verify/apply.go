@@ -11,6 +11,10 @@ import (
 // apply takes note of an event of n, and checks what its own history alone decides.
 func (c *checker) apply(n *node, e *history.Event) {
 	switch e.Name {
+	case history.Stopping:
+		if b := n.boot(); !b.leaving.is() {
+			b.leaving = c.at
+		}
 	case history.Stopped:
 		c.stopped(n)
 	case history.MemberDown:

@@ -52,7 +52,8 @@ type attemptKey struct {
 type boot struct {
 	name        string
 	first, last point
-	ended       bool // it has said so; else its last events may be missing
+	leaving     point // when it said that it stops
+	ended       bool  // it has said so; else its last events may be missing
 }
 
 func (n *node) boot() *boot { return &n.boots[len(n.boots)-1] }

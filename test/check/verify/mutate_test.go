@@ -303,7 +303,11 @@ var mutations = []struct {
 		m.drop(history.Ended, m.done())
 	}, []int{2, 18}, true},
 
-	{"report a node that was well", func(m *material) { m.get(history.MemberDown, by(m2)).What = history.MemberFailed }, []int{19}, false},
+	{"report a node that was well", func(m *material) {
+		e := m.get(history.MemberDown, by(m2))
+		e.What = history.MemberFailed
+		m.drop(history.Stopping, by(e.Peer))
+	}, []int{19}, false},
 	{"report one that was killed without a word", func(m *material) { m.drop(history.Fault, what(history.Kill)) }, nil, false},
 
 	{"report one that loses packets", func(m *material) {
@@ -330,6 +334,29 @@ func broken(r *Report, want []int) (is []int) {
 		}
 	}
 	return is
+}
+
+// I19 is about nodes that are up: others may see one that goes fail before they hear
+// that it has left.
+func TestWhoStopsMayBeSeenToFail(t *testing.T) {
+	for _, c := range []struct {
+		later int64
+		want  []int
+	}{{-1, []int{19}}, {1, nil}} {
+		m := calm(1)
+		for _, n := range []string{m1, w1, w2, w3} { // so that they were up for long enough
+			m.get(history.Stopping, by(n)).Mono += 100 * second
+			m.get(history.Stopping, by(n)).Wall += 100 * second
+			m.get(history.Stopped, by(n)).Mono += 100 * second
+			m.get(history.Stopped, by(n)).Wall += 100 * second
+		}
+		m.add(c.later, history.Stopping, func(e *history.Event) {
+			e.Name, e.Node, e.Peer, e.What = history.MemberDown, m1, w1, history.MemberFailed
+		}, by(w1))
+		if r := check(t, m); !slices.Equal(broken(r, c.want), c.want) {
+			t.Errorf("reported %dns after it began to stop: the invariants %v are broken, want %v\n%s", c.later, broken(r, c.want), c.want, r.text(t))
+		}
+	}
 }
 
 func TestEveryInvariantIsSeenToBeBroken(t *testing.T) {

@@ -68,7 +68,11 @@ func (c *checker) judgePool() {
 func (n *node) steady(p point, long int64) bool {
 	for i := range n.boots {
 		b := &n.boots[i]
-		if b.first.host == p.host && p.mono-b.first.mono >= long && !p.after(b.last, 0) {
+		end := b.last
+		if b.leaving.is() {
+			end = b.leaving
+		}
+		if b.first.host == p.host && p.mono-b.first.mono >= long && !p.after(end, 0) {
 			return true
 		}
 	}
