@@ -8,6 +8,8 @@ import (
 	"github.com/scagent/scagent/agent/api"
 	"github.com/scagent/scagent/agent/bus"
 	"github.com/scagent/scagent/membership"
+	"github.com/scagent/scagent/tasks"
+	"github.com/scagent/scagent/tasks/wire"
 )
 
 // messageBus is the first byte of a gossip message of the bus; its own format follows.
@@ -82,4 +84,14 @@ func (a *Agent) sender(r *http.Request) string {
 		return "" // the route has refused it already
 	}
 	return p.Node
+}
+
+// taskReceived tells who asks for it of an attempt that starts here. It does not block.
+func (a *Agent) taskReceived(master string, k wire.Key, run tasks.ID, kind tasks.Kind) {
+	if !a.feed.Wants(api.EventReceived) {
+		return
+	}
+	m, _ := a.pool.Member(master)
+	st := api.BriefOf(&tasks.Result{ID: k.Task, Run: run, Worker: a.name, Kind: kind, State: tasks.StateRunning, Attempt: k.N})
+	a.feed.Append(api.Event{Event: api.EventReceived, Task: &st, From: m.Name, FromID: master})
 }

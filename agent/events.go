@@ -108,7 +108,9 @@ func (a *Agent) Request(ctx context.Context, to tasks.Target, event string, data
 	}, nil
 }
 
-func replyOf(r bus.Result) Reply { return Reply{ID: r.Peer.ID, Name: r.Peer.Name, Err: r.Err, data: r.Data} }
+func replyOf(r bus.Result) Reply {
+	return Reply{ID: r.Peer.ID, Name: r.Peer.Name, Err: r.Err, data: r.Data}
+}
 
 // sent says how many nodes have an event, or will, and which have not.
 type sent struct {

@@ -156,7 +156,7 @@ func (a *Agent) openTasks() error {
 		if a.journal != nil {
 			wc.Journal = a.journal
 		}
-		wc.History = a.history
+		wc.History, wc.Received = a.history, a.taskReceived
 		wc.Open, wc.Keep, wc.Release = a.openContent, a.keep, a.release
 		b := newBusy()
 		wc.Busy = b.set
@@ -172,7 +172,10 @@ func (a *Agent) openTasks() error {
 	mc.Fetch, mc.Hold, mc.Release, mc.Sync = a.receive, a.hold, a.release, a.syncContent
 	mc.Changed = func(r tasks.Result) {
 		st := api.BriefOf(&r)
-		a.feed.Append(api.Event{Event: "task", Task: &st})
+		a.feed.Append(api.Event{Event: api.EventTask, Task: &st})
+		if r.State.Final() && a.feed.Wants(api.EventComplete) {
+			a.feed.Append(api.Event{Event: api.EventComplete, Task: &st})
+		}
 	}
 	if a.journal != nil && a.cfg.has(membership.RoleMaster) {
 		mc.Journal, mc.Retain, mc.MaxRetained = a.journal, a.cfg.Retain, a.cfg.RetainTasks

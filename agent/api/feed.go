@@ -66,6 +66,18 @@ func (f *Feed) Append(e Event) {
 	}
 }
 
+// Wants reports whether somebody is there now to whom an event with that name goes.
+func (f *Feed) Wants(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for s := range f.subs {
+		if s.wants(name) {
+			return true
+		}
+	}
+	return false
+}
+
 // Last returns the number of the newest event.
 func (f *Feed) Last() uint64 {
 	f.mu.Lock()
@@ -75,7 +87,7 @@ func (f *Feed) Last() uint64 {
 
 // Subscribe returns the events after the one with the given number: 0 for all
 // that are remembered, Last for new ones. With patterns they are those whose name
-// matches one, and every EventMissed. When some of them are forgotten, or the number
+// matches one, and every EventMissed; without, all but EventReceived and EventComplete. When some of them are forgotten, or the number
 // is not one of this Feed's, the first is an EventMissed.
 func (f *Feed) Subscribe(after uint64, patterns ...bus.Pattern) *Subscription {
 	s := &Subscription{f: f, patterns: slices.Clone(patterns), wake: make(chan struct{}, 1)}
@@ -84,10 +96,10 @@ func (f *Feed) Subscribe(after uint64, patterns ...bus.Pattern) *Subscription {
 	oldest := f.next - uint64(f.remembered.n)
 	if after+1 < oldest || after >= f.next {
 		if after != 0 {
-			s.lost = lost{any: true, upTo: oldest - 1}
+			s.lost = lost{any: true, unknown: true, upTo: oldest - 1}
 		}
 		if s.lost.any && len(patterns) == 0 && after+1 >= f.first && after < oldest {
-			s.lost.counted, s.lost.n = true, oldest-1-after
+			s.lost.unknown, s.lost.n = false, oldest-1-after
 		}
 		after = oldest - 1
 	}
@@ -123,8 +135,8 @@ type Subscription struct {
 // lost is what a reader did not get.
 type lost struct {
 	any     bool
-	counted bool   // n is how many; else nobody knows
-	n       uint64 // events
+	unknown bool   // nobody knows how many; else
+	n       uint64 // of them
 	upTo    uint64 // number of the last one
 }
 
@@ -135,9 +147,13 @@ func (s *Subscription) addLocked(e *Event) {
 	}
 	for s.waiting.full(e) {
 		old := s.waiting.pop()
-		s.lost.counted = s.lost.counted || !s.lost.any
 		s.lost.any, s.lost.upTo = true, old.Seq
-		s.lost.n++
+		if old.Event == EventMissed { // which itself is about several
+			s.lost.unknown = s.lost.unknown || old.Missed == 0
+			s.lost.n += old.Missed
+		} else {
+			s.lost.n++
+		}
 	}
 	s.waiting.push(e)
 	if s.waiting.n == 1 { // else the reader has not been through yet
@@ -146,8 +162,11 @@ func (s *Subscription) addLocked(e *Event) {
 }
 
 func (s *Subscription) wants(name string) bool {
-	if len(s.patterns) == 0 || name == EventMissed {
+	if name == EventMissed {
 		return true
+	}
+	if len(s.patterns) == 0 {
+		return name != EventReceived && name != EventComplete
 	}
 	for _, p := range s.patterns {
 		if p.Match(name) {
@@ -186,7 +205,7 @@ func (s *Subscription) take() (e Event, ok bool, err error) {
 	switch {
 	case s.lost.any:
 		e = Event{Seq: s.lost.upTo, Time: Time{time.Now()}, Event: EventMissed}
-		if s.lost.counted {
+		if !s.lost.unknown {
 			e.Missed = s.lost.n
 		}
 		s.lost = lost{}

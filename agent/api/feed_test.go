@@ -369,3 +369,48 @@ func BenchmarkAppend(b *testing.B) {
 		}
 	}
 }
+
+func TestLostWordOfLossCountsWhatItWasAbout(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		missed, want uint64
+	}{{"of so many", 7, 7 + 3}, {"of nobody knows how many", 0, 0}} {
+		f := NewFeed()
+		s := f.Subscribe(f.Last(), "a")
+		f.Append(Event{Event: EventMissed, Missed: c.missed})
+		for range FeedEvents + 3 {
+			f.Append(Event{Event: "a"})
+		}
+		if e, err := s.Next(t.Context()); err != nil || e.Event != EventMissed || e.Missed != c.want {
+			t.Errorf("word of loss %s, and 3 events, were lost: Next = %s of %d, %v; want word of %d", c.name, e.Event, e.Missed, err, c.want)
+		}
+	}
+}
+
+func TestEventsThatAreForThoseWhoAsk(t *testing.T) {
+	f := NewFeed()
+	if f.Wants(EventTask) {
+		t.Error("with no subscriber somebody wants task; want nobody")
+	}
+	all := f.Subscribe(f.Last())
+	defer all.Close()
+	if !f.Wants(EventTask) || f.Wants(EventReceived) || f.Wants(EventComplete) {
+		t.Error("who asks for all wants taskReceived or workerTaskComplete, or not task; want only the latter")
+	}
+	named := f.Subscribe(f.Last(), EventComplete)
+	if !f.Wants(EventComplete) || f.Wants(EventReceived) {
+		t.Error("who asks for workerTaskComplete wants it not, or taskReceived too")
+	}
+	f.Append(Event{Event: EventComplete})
+	f.Append(Event{Event: EventTask})
+	if e, err := all.Next(t.Context()); err != nil || e.Event != EventTask {
+		t.Errorf("who asks for all gets %s, %v; want task alone", e.Event, err)
+	}
+	if e, err := named.Next(t.Context()); err != nil || e.Event != EventComplete {
+		t.Errorf("who asks for workerTaskComplete gets %s, %v", e.Event, err)
+	}
+	named.Close()
+	if f.Wants(EventComplete) {
+		t.Error("somebody wants workerTaskComplete after its only subscriber has closed")
+	}
+}

@@ -246,7 +246,7 @@ type Event struct {
 	Member *Member     `json:"member,omitempty"`
 	Task   *TaskStatus `json:"task,omitempty"` // without its output
 
-	// Of events of the bus.
+	// Of events of the bus; the first two also of taskReceived.
 	From    string    `json:"from,omitempty"`    // name of the node that sent it
 	FromID  string    `json:"from_id,omitempty"` // its id
 	Lamport uint64    `json:"lamport,omitempty"` // larger than that of every event that its sender had seen
@@ -331,6 +331,14 @@ type Blob struct {
 	Blob string `json:"blob"`
 	Size int64  `json:"size"`
 }
+
+// Events about tasks. Agents tell the latter two only while somebody asks for them, and not
+// to whoever asks for all: each comes once for every task.
+const (
+	EventTask     = "task"               // a task that was submitted here has changed its state
+	EventReceived = "taskReceived"       // the worker here starts an attempt; From is its master
+	EventComplete = "workerTaskComplete" // a task that was submitted here has ended
+)
 
 // EventMissed is the event that tells a client that events were lost between the
 // last one it read and the next one: it looks at members and tasks anew.

@@ -60,6 +60,10 @@ type Config struct {
 	// Busy is told the number of slots in use when it changes. It must not block.
 	Busy func(slots int)
 
+	// Received is told of each attempt that starts, and of its master. It is called under
+	// a lock: it must not block. Default: nobody is told.
+	Received func(master string, k wire.Key, run tasks.ID, kind tasks.Kind)
+
 	// History has what happens to attempts, for checking. It may be nil.
 	History *history.Log
 
