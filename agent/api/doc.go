@@ -26,6 +26,8 @@
 //	     ?follow=0                what there is by now
 //	     ?output=0                without output, but for what is kept in results
 //	GET  /v1/events               server-sent events, each an Event; Last-Event-ID or ?after=N
+//	     ?event=PATTERN,…         only those with such names, and "missed"; see bus.Pattern
+//	POST /v1/events               SendRequest → Sent or, with request, a Reply a line, as they come
 //	PUT  /v1/available            AvailableRequest
 //	PUT  /v1/data                 any JSON
 //	POST /v1/join                 JoinRequest → Joined
@@ -55,9 +57,15 @@
 // # Streams
 //
 // Whoever follows a run gets every byte of it, and the tasks wait for a follower
-// that is slow; when it hangs up they go on. Whoever watches the events must keep
-// up: the Feed remembers the last FeedEvents, and who falls further behind is
-// disconnected.
+// that is slow; when it hangs up they go on. For whoever watches the events nothing
+// waits: up to FeedEvents of those that it asked for wait for it, then it loses the
+// oldest, and reads a "missed" with their number in their place. Who reads nothing at
+// all for half a minute is disconnected, and can come back with Last-Event-ID. The
+// ids are those of all events; with a filter, some are left out.
+//
+// Replies to a request are waited for as long as it says. When the client hangs up,
+// they are waited for no longer. An answer that ends in the middle, without the end
+// that HTTP has for it, is that of an agent that ended.
 //
 // # Batches
 //

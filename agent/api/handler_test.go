@@ -530,7 +530,7 @@ func TestPathsAndMethods(t *testing.T) {
 	}
 	for _, c := range []struct{ method, path, allow string }{
 		{"DELETE", "/v1/tasks", "GET, POST"}, {"POST", "/v1/info", "GET"}, {"GET", "/v1/leave", "POST"}, {"GET", "/v1/data", "PUT"},
-		{"PATCH", "/v1/available", "PUT"}, {"TRACE", "/v1/members", "GET"}, {"OPTIONS", "/v1/tasks", "GET, POST"}, {"POST", "/v1/blobs", "PUT"}, {"HEAD", "/v1/events", "GET"},
+		{"PATCH", "/v1/available", "PUT"}, {"TRACE", "/v1/members", "GET"}, {"OPTIONS", "/v1/tasks", "GET, POST"}, {"POST", "/v1/blobs", "PUT"}, {"HEAD", "/v1/events", "GET, POST"},
 	} {
 		a := ask(t, h, c.method, c.path, "")
 		a.refused(405, "bad_method", "want")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/scagent/scagent/agent/api"
 	"github.com/scagent/scagent/agent/api/apitest"
+	"github.com/scagent/scagent/agent/bus"
 	"github.com/scagent/scagent/tasks"
 )
 
@@ -462,5 +463,155 @@ func TestWatchersAreBounded(t *testing.T) {
 			t.Fatalf("after they left: %v", err)
 		}
 		s.Close()
+	})
+}
+
+func TestEventsAreFiltered(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		s, err := c.Events(t.Context(), 0, "chat.*", "build.**")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		synctest.Wait()
+		// What takes the most room in JSON: it arrives all the same.
+		worst, err := bus.Pack(strings.Repeat("\x01", api.MaxEventDataBytes-100))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range []api.Event{{Event: "task"}, {Event: "chat.hi", From: "n1"}, {Event: "chat"}, {Event: "build.a.b", Data: &worst}} {
+			b.Feed().Append(e)
+		}
+		for _, want := range []api.Event{{Event: "chat.hi", From: "n1"}, {Event: "build.a.b", Data: &worst}} {
+			e, err := s.Next()
+			if err != nil || e.Event != want.Event || e.From != want.From || (e.Data == nil) != (want.Data == nil) {
+				t.Fatalf("Next = %s from %q, %v; want %s from %q", e.Event, e.From, err, want.Event, want.From)
+			}
+			var got, sent string
+			if e.Data != nil && (e.Data.Decode(&got) != nil || want.Data.Decode(&sent) != nil || got != sent) {
+				t.Errorf("%s arrived with %d bytes, want %d", e.Event, len(got), len(sent))
+			}
+		}
+		if _, err := c.Events(t.Context(), 0, "a*"); !errors.Is(err, bus.ErrBadName) {
+			t.Errorf("Events of a pattern that is none = %v, want ErrBadName", err)
+		}
+	})
+}
+
+// TestSlowWatcherIsTold: who reads slowly, but reads, is not cut off.
+func TestSlowWatcherIsTold(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		s, err := c.Events(t.Context(), 0, "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		synctest.Wait()
+		const sent = 20 * api.FeedEvents
+		for range sent {
+			b.Feed().Append(api.Event{Event: "x"})
+			b.Feed().Append(api.Event{Event: "other"})
+		}
+		read, missed := uint64(0), uint64(0)
+		for read+missed < sent {
+			e, err := s.Next()
+			switch {
+			case err != nil:
+				t.Fatalf("after %d events and %d missed: %v", read, missed, err)
+			case e.Event == api.EventMissed:
+				missed += e.Missed
+			default:
+				read++
+			}
+		}
+		if missed < sent/2 || read < api.FeedEvents || read+missed != sent {
+			t.Errorf("it read %d and missed %d of %d", read, missed, sent)
+		}
+	})
+}
+
+func TestSendEvent(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		b.OnSend = func(_ context.Context, r api.SendRequest) (api.Sent, error) {
+			if r.Target.Where != "" {
+				return api.Sent{}, fmt.Errorf("%w: no", tasks.ErrNoMatch)
+			}
+			return api.Sent{Sent: r.Data.Len(), Failed: []api.Reply{{Name: "n2", Error: "gone"}}}, nil
+		}
+		data, err := bus.Pack(map[string]int{"a": 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent, err := c.SendEvent(t.Context(), api.SendRequest{Event: "x", Data: data, Request: true})
+		if want := (api.Sent{Sent: len(`{"a":1}`), Failed: []api.Reply{{Name: "n2", Error: "gone"}}}); err != nil || fmt.Sprint(sent) != fmt.Sprint(want) {
+			t.Errorf("SendEvent = %+v, %v; want %+v", sent, err, want)
+		}
+		if _, err := c.SendEvent(t.Context(), api.SendRequest{Event: "x", Target: &tasks.Target{Where: "true"}}); !errors.Is(err, tasks.ErrNoMatch) {
+			t.Errorf("SendEvent = %v, want ErrNoMatch", err)
+		}
+		if _, err := c.SendEvent(t.Context(), api.SendRequest{Event: "missed"}); !errors.Is(err, bus.ErrBadName) {
+			t.Errorf("SendEvent = %v, want ErrBadName", err)
+		}
+	})
+}
+
+func TestRequestEvent(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		var stopped error // why the request ended early; nil: it did not
+		b.OnRequest = func(ctx context.Context, r api.SendRequest, reply func(api.Reply) error) error {
+			stopped = nil
+			for i := range 3 {
+				select {
+				case <-time.After(time.Second):
+				case <-ctx.Done():
+					stopped = context.Cause(ctx)
+					return stopped
+				}
+				if r.Event == "breaks" && i == 2 {
+					return errors.New("the agent ends")
+				}
+				if err := reply(api.Reply{Name: fmt.Sprint("n", i)}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		ask := func(ctx context.Context, event string, most int) (names []string, err error) {
+			begin := time.Now()
+			for r, err := range c.RequestEvent(ctx, api.SendRequest{Event: event}) {
+				if err != nil {
+					return names, err
+				}
+				if names = append(names, r.Name); time.Since(begin) != time.Duration(len(names))*time.Second {
+					t.Errorf("reply %d came after %s", len(names), time.Since(begin))
+				}
+				if len(names) == most {
+					break
+				}
+			}
+			return names, nil
+		}
+		if names, err := ask(t.Context(), "x", 9); err != nil || fmt.Sprint(names) != "[n0 n1 n2]" || stopped != nil {
+			t.Errorf("replies are %v, %v; want three", names, err)
+		}
+		names, err := ask(t.Context(), "x", 1)
+		synctest.Wait()
+		if err != nil || len(names) != 1 || stopped == nil {
+			t.Errorf("who wanted one reply got %v, %v; the request was stopped: %v", names, err, stopped)
+		}
+		why := errors.New("enough")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 1500*time.Millisecond, why)
+		defer cancel()
+		names, err = ask(ctx, "x", 9)
+		synctest.Wait()
+		if err != why || len(names) != 1 || stopped == nil {
+			t.Errorf("who gave up got %v, %v; the request was stopped: %v", names, err, stopped)
+		}
+		if names, err := ask(t.Context(), "breaks", 9); err == nil || !strings.Contains(err.Error(), "hung up") || len(names) != 2 {
+			t.Errorf("of an agent that ends come %v, %v; want two replies and that it hung up", names, err)
+		}
+		if names, err := ask(t.Context(), "a b", 9); !errors.Is(err, bus.ErrBadName) || len(names) != 0 {
+			t.Errorf("replies to an event that is none are %v, %v; want ErrBadName", names, err)
+		}
 	})
 }

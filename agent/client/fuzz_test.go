@@ -73,6 +73,11 @@ func FuzzAnswer(f *testing.F) {
 			note(err)
 			s.Close()
 		}
+		_, err = c.SendEvent(ctx, api.SendRequest{Event: "x"})
+		note(err)
+		for _, err := range c.RequestEvent(ctx, api.SendRequest{Event: "x"}) {
+			note(err)
+		}
 		for _, err := range errs {
 			var e *api.Error
 			if !errors.As(err, &e) && strings.ContainsAny(err.Error(), "\n\x1b\x00") {

@@ -1,16 +1,10 @@
 package client
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
-	"strconv"
-	"strings"
 
 	"github.com/scagent/scagent/agent/api"
 )
@@ -64,59 +58,6 @@ func (s *Stream) Next() (api.StreamEvent, error) {
 
 // Close ends the stream; the tasks go on.
 func (s *Stream) Close() error { return s.body.Close() }
-
-// maxEventBytes bounds a line of an EventStream. An event carries at most the
-// document of a member, whose data and facts are far smaller.
-const maxEventBytes = 4 << 20
-
-// EventStream is the changes of members and tasks. It is used by one goroutine,
-// but Close may be called by any.
-type EventStream struct {
-	c     *Client
-	ctx   context.Context
-	body  io.ReadCloser
-	lines *bufio.Scanner
-}
-
-// Events returns the changes of members and tasks from now on or, if after is not
-// 0, those after the event with that number; see api.EventMissed. An agent hangs
-// up on who reads too slowly: call again with the last number that was seen.
-func (c *Client) Events(ctx context.Context, after uint64) (*EventStream, error) {
-	q := url.Values{}
-	if after != 0 {
-		q.Set("after", strconv.FormatUint(after, 10))
-	}
-	resp, err := c.do(ctx, http.MethodGet, "/v1/events", q, nil)
-	if err != nil {
-		return nil, err
-	}
-	s := &EventStream{c: c, ctx: ctx, body: resp.Body, lines: bufio.NewScanner(resp.Body)}
-	s.lines.Buffer(nil, maxEventBytes)
-	return s, nil
-}
-
-// Next waits for the next event. It returns io.EOF when the agent hung up, which
-// it does when it ends and on clients that are too slow.
-func (s *EventStream) Next() (api.Event, error) {
-	var e api.Event
-	for s.lines.Scan() {
-		data, ok := strings.CutPrefix(s.lines.Text(), "data:")
-		if !ok {
-			continue // its number and name, which the data has too, or a comment
-		}
-		if err := json.Unmarshal([]byte(data), &e); err != nil {
-			return e, fmt.Errorf("the agent at %s sent an event that cannot be read: %w", s.c.addr, err)
-		}
-		return e, nil
-	}
-	if err := s.lines.Err(); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return e, s.c.failed(s.ctx, err)
-	}
-	return e, io.EOF
-}
-
-// Close ends the stream.
-func (s *EventStream) Close() error { return s.body.Close() }
 
 // body is an answer that is read as it comes.
 type body struct {
