@@ -30,6 +30,7 @@ func commands() []entry {
 		{"logs", func(e *Env) cli.Command { return &LogsCommand{e} }},
 		{"wait", func(e *Env) cli.Command { return &WaitCommand{e} }},
 		{"cancel", func(e *Env) cli.Command { return &CancelCommand{e} }},
+		{"event", func(e *Env) cli.Command { return &EventCommand{e} }},
 		{"monitor", func(e *Env) cli.Command { return &MonitorCommand{e} }},
 		{"available", func(e *Env) cli.Command { return &AvailableCommand{e} }},
 		{"data", func(e *Env) cli.Command { return &DataCommand{e} }},

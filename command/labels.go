@@ -31,10 +31,15 @@ func (l *labels) raw(e *api.StreamEvent) string {
 	if name == "" && e.Index >= 0 && e.Index < len(l.tasks) {
 		name = l.tasks[e.Index].Worker
 	}
-	switch {
-	case name == "":
+	if name == "" {
 		return fmt.Sprintf("task %d", e.Index+1)
-	case id == "":
+	}
+	return l.node(name, id)
+}
+
+// node is what a node is called. The id is empty where nobody knows it.
+func (l *labels) node(name, id string) string {
+	if id == "" {
 		return name
 	}
 	if owner, ok := l.owner[name]; !ok {

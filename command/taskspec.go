@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -128,8 +129,11 @@ func (o *submitOptions) how(s *api.OptionsSpec) {
 }
 
 func jsonString(s string) json.RawMessage {
-	b, _ := json.Marshal(s) // strings always can be
-	return b
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.Encode(s) // strings always can be
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 func rawArgs(args []string) []json.RawMessage {

@@ -37,6 +37,35 @@ the field, and data.gpu ?? "none" gives a missing one a value.
 "scagent members -where EXPR" tries an expression out; "scagent submit -where EXPR -dry-run true"
 says why a worker does not match.`,
 
+	"events": `
+Events on the bus
+
+"scagent event NAME DATA" sends an event to members of the pool, whatever their role: to all, or with
+-on, -where and -except to some, as submit has them, see: scagent help targets. Programs, hooks
+(scagent agent -on-event) and "scagent monitor" receive them; with -request, those that answer are
+waited for, and their replies printed.
+
+Names are parts of letters, digits, _ and -, with dots between them, such as build.linux.done. In a
+pattern for names, * stands for any one part, and ** at the end for one or more:
+
+  build.*     build.done, not build.linux.done and not build
+  build.**    both of the former, and still not build
+  *.done      build.done
+  **          all names
+
+These are the names of an agent's own events, which it tells programs on its host in the same way;
+they cannot be sent:
+
+  workerAvailable, workerUnavailable, masterAvailable, masterUnavailable, trackerAvailable,
+  trackerUnavailable, update           members that come, go and change
+  task                                 a task that was submitted here changed its state
+  taskReceived                         a worker here began an attempt
+  workerTaskComplete                   a task that was submitted here has ended
+  missed                               events are missing here, as they were read too slowly or
+                                       after too long; whatever the pattern
+
+An event carries at most 1 MiB of data, which is any JSON.`,
+
 	"output": `
 What submit prints
 

@@ -1,8 +1,8 @@
 package api
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -58,16 +58,17 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request) error {
 		_, err := fmt.Fprintf(w, format, a...)
 		return err == nil && rc.Flush() == nil
 	}
+	var data bytes.Buffer
 	for ok := send(": events follow\n\n"); ok; {
 		e, err := next(r.Context(), sub)
 		switch {
 		case err == nil:
-			data, err := json.Marshal(e)
-			if err != nil { // it carries what JSON cannot say, such as a NaN
+			data.Reset()
+			if encoder(&data).Encode(e) != nil { // it carries what JSON cannot say, such as a NaN
 				e = Event{Seq: e.Seq, Time: e.Time, Event: EventMissed, Missed: 1}
-				data, _ = json.Marshal(e) // nothing in it can fail
+				encoder(&data).Encode(e) // nothing in it can fail
 			}
-			ok = send("id: %d\nevent: %s\ndata: %s\n\n", e.Seq, oneLine(e.Event), data)
+			ok = send("id: %d\nevent: %s\ndata: %s\n", e.Seq, oneLine(e.Event), &data) // which ends with a line's end
 		case errors.Is(err, errIdle):
 			ok = send(":\n\n")
 		default:

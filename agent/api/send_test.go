@@ -267,7 +267,7 @@ func TestEventsAreFiltered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := apitest.New(t, run)
 		h := api.NewHandler(b, api.Options{})
-		data, err := bus.FromJSON([]byte(`{"text": "hi"}`))
+		data, err := bus.FromJSON([]byte(`{"text": "<hi>"}`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -283,7 +283,7 @@ func TestEventsAreFiltered(t *testing.T) {
 			}
 		})
 		want := []string{
-			fmt.Sprintf(`{"seq":%d,"time":%s,"event":"chat.hi","from":"n1","from_id":"i1","lamport":7,"data":{"text":"hi"}}`, first+2, at),
+			fmt.Sprintf(`{"seq":%d,"time":%s,"event":"chat.hi","from":"n1","from_id":"i1","lamport":7,"data":{"text":"<hi>"}}`, first+2, at),
 			fmt.Sprintf(`{"seq":%d,"time":%s,"event":"missed","missed":1}`, first+3, at), // JSON cannot say it
 			fmt.Sprintf(`{"seq":%d,"time":%s,"event":"build.a.b","request":true}`, first+4, at),
 		}

@@ -164,11 +164,13 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	case io.Reader:
 		r, kind = b, "application/octet-stream"
 	default:
-		j, err := json.Marshal(body)
-		if err != nil {
+		var j bytes.Buffer
+		e := json.NewEncoder(&j)
+		e.SetEscapeHTML(false) // what it does to < makes text six times as long
+		if err := e.Encode(body); err != nil {
 			return nil, fmt.Errorf("encode the request: %w", err)
 		}
-		r, kind = bytes.NewReader(j), "application/json"
+		r, kind = &j, "application/json"
 	}
 	target := c.base + path
 	if len(query) > 0 {

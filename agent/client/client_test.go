@@ -546,6 +546,13 @@ func TestSendEvent(t *testing.T) {
 		if want := (api.Sent{Sent: len(`{"a":1}`), Failed: []api.Reply{{Name: "n2", Error: "gone"}}}); err != nil || fmt.Sprint(sent) != fmt.Sprint(want) {
 			t.Errorf("SendEvent = %+v, %v; want %+v", sent, err, want)
 		}
+		markup := json.RawMessage(`"` + strings.Repeat("<&>", 300_000) + `"`)
+		if data, err = bus.Pack(markup); err != nil {
+			t.Fatal(err)
+		}
+		if sent, err := c.SendEvent(t.Context(), api.SendRequest{Event: "x", Data: data}); err != nil || sent.Sent != len(markup) {
+			t.Errorf("SendEvent of %d bytes of markup = %+v, %v", len(markup), sent, err)
+		}
 		if _, err := c.SendEvent(t.Context(), api.SendRequest{Event: "x", Target: &tasks.Target{Where: "true"}}); !errors.Is(err, tasks.ErrNoMatch) {
 			t.Errorf("SendEvent = %v, want ErrNoMatch", err)
 		}
