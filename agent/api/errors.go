@@ -25,6 +25,7 @@ const (
 	CodeBadID        = "bad_id"
 	CodeBadEvent     = "bad_event"
 	CodeNoMatch      = "no_match"
+	CodeNoMember     = "no_member"
 	CodeFull         = "full"
 	CodeNotKept      = "not_kept"
 	CodeSealed       = "sealed"
@@ -60,6 +61,7 @@ var sentinels = []struct {
 	{tasks.ErrBadOptions, CodeBadOptions, http.StatusBadRequest},
 	{tasks.ErrBadID, CodeBadID, http.StatusBadRequest},
 	{bus.ErrBadName, CodeBadEvent, http.StatusBadRequest},
+	{bus.ErrNoMatch, CodeNoMember, http.StatusConflict},
 	{tasks.ErrNoMatch, CodeNoMatch, http.StatusConflict},
 	{tasks.ErrFull, CodeFull, http.StatusServiceUnavailable},
 	{tasks.ErrNotKept, CodeNotKept, http.StatusInsufficientStorage},
@@ -73,6 +75,8 @@ var sentinels = []struct {
 	{blob.ErrTooLarge, CodeTooLarge, http.StatusRequestEntityTooLarge},
 	{blob.ErrFull, CodeDiskFull, http.StatusInsufficientStorage},
 	{blob.ErrClosed, CodeClosing, http.StatusServiceUnavailable},
+	{bus.ErrTooLarge, CodeTooLarge, http.StatusRequestEntityTooLarge}, // a code stands for the first of its errors
+	{bus.ErrClosed, CodeClosing, http.StatusServiceUnavailable},
 	{context.DeadlineExceeded, CodeTimeout, http.StatusGatewayTimeout},
 }
 

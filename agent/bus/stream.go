@@ -17,7 +17,12 @@ type stream struct {
 	head  uint64          // the newest seq that was heard of
 	early map[uint64]item // that came before those before them; at most maxEarly
 
+	// proved: the sender itself has been asked, and next is not above what it has. Gossip
+	// can be forged, and a first head that was would keep all events out.
+	proved bool
+
 	pulling bool
+	idle    bool          // it only waits to prove next
 	urgent  chan struct{} // cap 1: somebody waits for the pull
 	moved   chan struct{} // closed, and replaced, when next has grown; nil: nobody waits
 }
@@ -34,6 +39,7 @@ const (
 	pullAgain   = 100 * time.Millisecond // after an error, and doubled up to pullSlow
 	pullSlow    = 5 * time.Second
 	pullSpread  = time.Millisecond // times the number of nodes
+	proveSpread = 5 * time.Second  // in addition, when nothing but proof is wanted
 )
 
 // lacks is the age of the oldest event of a node that is meant for this one too: who
@@ -90,11 +96,15 @@ func (b *Bus) deliverLocked(s *stream, it *item) {
 // behind reports whether there are events to fetch.
 func (s *stream) behind() bool { return s.next <= s.head }
 
+// asks reports whether the sender is to be asked.
+func (s *stream) asks() bool { return s.behind() || !s.proved }
+
 // catchUpLocked has the events fetched that were heard of and did not come.
 func (b *Bus) catchUpLocked(s *stream, urgent bool) {
-	if !s.behind() || b.ctx.Err() != nil {
+	if !s.asks() || b.ctx.Err() != nil {
 		return
 	}
+	urgent = urgent || s.pulling && s.idle && s.behind()
 	if urgent {
 		signal(s.urgent)
 	}
@@ -111,14 +121,20 @@ func (b *Bus) pullAll(s *stream) {
 	defer cancel()
 	for again := pullAgain; ; {
 		// All nodes notice at once: who asks later gets more at a time.
-		b.await(ctx, s, rand.N(pullSpread*time.Duration(2+b.cfg.Count())))
+		spread := pullSpread * time.Duration(2+b.cfg.Count())
+		b.mu.Lock()
+		if s.idle = !s.behind(); s.idle {
+			spread += proveSpread
+		}
+		b.mu.Unlock()
+		b.await(ctx, s, rand.N(spread))
 		err := b.pullOne(ctx, s)
 		b.mu.Lock()
 		b.stats.Pulls++
 		if err != nil {
 			b.stats.PullErrors++
 		}
-		if !s.behind() || ctx.Err() != nil || b.streams[s.peer.ID] != s {
+		if !s.asks() || ctx.Err() != nil || b.streams[s.peer.ID] != s {
 			s.pulling = false
 			b.mu.Unlock()
 			return
@@ -210,9 +226,14 @@ func (b *Bus) take(s *stream, from uint64, body []byte) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if s.next > last+1 {
+		s.next, s.head, s.early = 0, last, nil // what it began with was a lie
+		return nil
+	}
 	if s.next == 0 {
 		s.next = first
 	}
+	s.proved = true
 	s.head = max(s.head, last)
 	if first > s.next {
 		missed := first - s.next
