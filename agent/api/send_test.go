@@ -305,3 +305,22 @@ func TestPatternsThatAreNone(t *testing.T) {
 	ask(t, h, "GET", "/v1/events?event=a"+strings.Repeat(",a", 64), "").refused(400, "bad_request", "65 patterns", "64")
 	ask(t, h, "GET", "/v1/events?event=a&event=b", "").refused(400, "bad_request", "2 times")
 }
+
+// TestRequestOfNobodyIsHungUp: when the agent ends before there is a reply, whoever is
+// there is not told an error of a context.
+func TestRequestOfNobodyIsHungUp(t *testing.T) {
+	b := apitest.New(t, run)
+	b.OnRequest = func(ctx context.Context, _ api.SendRequest, _ func(api.Reply) error) error {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := httptest.NewRecorder()
+	defer func() {
+		if r := recover(); r != http.ErrAbortHandler || w.Body.Len() > 0 {
+			t.Errorf("it panics with %v, and wrote %q; want to hang up", r, w.Body)
+		}
+	}()
+	api.NewHandler(b, api.Options{}).ServeHTTP(w, httptest.NewRequestWithContext(ctx, "POST", "/v1/events", strings.NewReader(`{"event":"a","request":true}`)))
+}

@@ -622,3 +622,37 @@ func TestRequestEvent(t *testing.T) {
 		}
 	})
 }
+
+// TestRepliesThatNobodyReads are not waited for: the client is given up.
+func TestRepliesThatNobodyReads(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *apitest.Backend, c *Client) {
+		data, err := bus.Pack(strings.Repeat("x", api.MaxEventDataBytes/2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan time.Duration, 1)
+		b.OnRequest = func(ctx context.Context, _ api.SendRequest, reply func(api.Reply) error) error {
+			begin := time.Now()
+			for {
+				if err := reply(api.Reply{Name: "n1", Data: data}); err != nil {
+					ended <- time.Since(begin)
+					return err
+				}
+			}
+		}
+		for _, err := range c.RequestEvent(t.Context(), api.SendRequest{Event: "x"}) {
+			if err != nil {
+				break
+			}
+			select {
+			case took := <-ended:
+				if took != 30*time.Second {
+					t.Errorf("the request ended after %s, want 30s", took)
+				}
+			case <-time.After(time.Hour):
+				t.Error("the request goes on")
+			}
+			break
+		}
+	})
+}
