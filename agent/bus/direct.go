@@ -134,7 +134,9 @@ func (b *Bus) post(ctx context.Context, to []Peer, name string, d Data, request 
 		posts.Go(func() {
 			r := Result{Peer: p}
 			if p.ID == b.cfg.Self.ID {
-				r.Data, r.Err = b.receive(ctx, &l)
+				if r.Data, r.Err = b.receive(ctx, &l); r.Err != nil && ctx.Err() != nil {
+					r.Err = tooLate(ctx, now, request)
+				}
 			} else {
 				r.Data, r.Err = b.postOne(ctx, p, body, request)
 			}
@@ -154,6 +156,7 @@ func (b *Bus) post(ctx context.Context, to []Peer, name string, d Data, request 
 // postOne sends a letter, and once more if the connection broke: the receiver knows
 // it by its number.
 func (b *Bus) postOne(ctx context.Context, p Peer, body []byte, request bool) (Data, error) {
+	began := time.Now()
 	present, cancel := b.cfg.While(ctx, p.ID)
 	defer cancel()
 	var err error
@@ -166,15 +169,31 @@ func (b *Bus) postOne(ctx context.Context, p Peer, body []byte, request bool) (D
 	switch {
 	case b.ctx.Err() != nil:
 		err = ErrClosed
-	case ctx.Err() != nil && request:
-		err = fmt.Errorf("no reply in time: %w", context.Cause(ctx))
 	case ctx.Err() != nil:
-		err = fmt.Errorf("no word from it in time: %w", context.Cause(ctx))
+		err = tooLate(ctx, began, request)
 	case present.Err() != nil:
 		err = ErrGone
 	}
 	return Data{}, err
 }
+
+// tooLate is why ctx ended.
+func tooLate(ctx context.Context, began time.Time, request bool) error {
+	what := "word from it"
+	if request {
+		what = "reply"
+	}
+	return &lateError{fmt.Sprintf("no %s within %v", what, time.Since(began).Round(time.Millisecond)), context.Cause(ctx)}
+}
+
+// lateError is that of a wait that ended, with why it did.
+type lateError struct {
+	text  string
+	cause error
+}
+
+func (e *lateError) Error() string { return e.text }
+func (e *lateError) Unwrap() error { return e.cause }
 
 // errBroken is the error of a connection that did not bring an answer.
 var errBroken = errors.New("not reached")

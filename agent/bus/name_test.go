@@ -18,6 +18,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// docs/bus.md: "`build.*` matches `build.done` and not `build.linux.done`; `build.**`
+// matches both; neither matches `build`; `**` matches every name."
 func TestPatterns(t *testing.T) {
 	for _, c := range []struct {
 		pattern, name string
