@@ -101,7 +101,7 @@ wait                   as submit for what it waited for: one task, or several; a
                        workers counts as several
 submit, map, wait      125 for errors of scagent's own: called wrongly, no worker, refused, lost;
                        130 when ended by ^C or cancel; 141 when standard output was closed
-every other command    0 done, 1 failed, 2 called wrongly`,
+every other command    0 done, 1 failed, 2 called wrongly; event also 130 and 141, as above`,
 
 	"environment": `
 Environment variables
