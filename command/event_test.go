@@ -135,7 +135,9 @@ func TestEventRequestPrintsReplies(t *testing.T) {
 	newConsole("").want(t, append(args, "-on", "n1"), 0, "{\"load\":0.5}\n", "")
 	replies = []api.Reply{{ID: "ccccddddee", Name: "n1", Error: "no handler for it"}}
 	newConsole("").want(t, append(args, "-on", "n1"), 1, "", "scagent: n1: no handler for it\n")
-	b.OnRequest = func(context.Context, api.SendRequest, func(api.Reply) error) error { return fmt.Errorf("%w: nobody", tasks.ErrNoMatch) }
+	b.OnRequest = func(context.Context, api.SendRequest, func(api.Reply) error) error {
+		return fmt.Errorf("%w: nobody", tasks.ErrNoMatch)
+	}
 	newConsole("").want(t, append(args, "-on", "n1"), 1, "", "scagent: "+tasks.ErrNoMatch.Error()+": nobody\n")
 }
 
