@@ -80,7 +80,13 @@ func (d Data) MarshalJSON() ([]byte, error) {
 		if err := tasks.Unpack(d.bytes, &v); err != nil {
 			return nil, fmt.Errorf("the data of an event: %w", err)
 		}
-		return json.Marshal(v)
+		var buf bytes.Buffer
+		e := json.NewEncoder(&buf)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(v); err != nil {
+			return nil, err
+		}
+		return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 	}
 	return []byte("null"), nil
 }
