@@ -95,7 +95,7 @@ func (a *Agent) taskUser() string {
 
 // counters are for `info`, and for finding out why something does not work.
 func (a *Agent) counters() map[string]uint64 {
-	t, p, g, h := a.master.Stats(), a.port.Stats(), a.pool.Stats(), a.hub.Stats()
+	t, p, g, h, b := a.master.Stats(), a.port.Stats(), a.pool.Stats(), a.hub.Stats(), a.bus.Stats()
 	c := map[string]uint64{
 		"tasks_submitted": t.Submitted, "tasks_done": t.Done, "tasks_failed": t.Failed, "tasks_cancelled": t.Cancelled, "tasks_lost": t.Lost,
 		"tasks_open": uint64(t.Open), "attempts": t.Attempts, "attempts_lost": t.LostAttempts, "attempts_rejected": t.Rejected, "attempts_recalled": t.Recalled, "tasks_stuck": t.Stuck,
@@ -103,6 +103,8 @@ func (a *Agent) counters() map[string]uint64 {
 		"http_refused": a.httpRefused.Load(), "http_crowded": a.httpCrowded.Load(), "api_refused": a.apiRefusals.Load(),
 		"gossip_packets_in": g.PacketsIn, "gossip_packets_out": g.PacketsOut, "gossip_joins": g.Joins, "gossip_join_errors": g.JoinErrors,
 		"gossip_messages_bad": a.badMessages.Load(), "documents_fetched": g.DocumentsFetched, "document_fetch_errors": g.DocumentFetchErrors,
+		"events_sent_to_all": b.SentToAll, "events_sent": b.SentDirect, "events_received": b.Received, "events_missed": b.Missed,
+		"event_fetches": b.Pulls, "event_fetch_errors": b.PullErrors, "events_malformed": b.Malformed,
 		"port_packets_dropped": p.PacketsDropped, "port_accept_errors": p.AcceptErrors,
 	}
 	for k, n := range p.Sorted {

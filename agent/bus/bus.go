@@ -85,7 +85,7 @@ type Bus struct {
 
 // Stats count what a Bus has done.
 type Stats struct {
-	SentToAll, SentDirect uint64 // events
+	SentToAll, SentDirect uint64 // events; an event to several nodes counts once
 	Received              uint64 // events of others
 	Missed                uint64 // events of others that were not to be had any more
 	Pulls, PullErrors     uint64 // asking a sender for events

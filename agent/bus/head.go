@@ -9,7 +9,7 @@ import (
 
 // A head tells others how far a node's log of events to all goes, and has its newest
 // events in it if they are small: they need not be fetched then. It travels as a
-// packet to some nodes at once, and by gossip.
+// packet to each node, and by gossip.
 //
 //	size     field
 //	1        version, now 1
@@ -30,11 +30,11 @@ type head struct {
 const headVersion = 1
 
 const (
-	// headInterval is the shortest time between two heads.
+	// headInterval is the shortest time between two heads, and headPackets how many nodes
+	// get one directly then: all do, one after the other. Gossip alone takes a second to
+	// 64 nodes when it has nothing else to carry, and a minute while a large pool starts.
 	headInterval = 50 * time.Millisecond
-	// headPackets is how many nodes get a new head directly. Gossip alone takes about
-	// a second to 64 nodes.
-	headPackets = 64
+	headPackets  = 64
 )
 
 // headAgain is when a head is sent again after the last event, for those that gossip
@@ -77,45 +77,79 @@ func decodeHead(b []byte) (h head, err error) {
 
 // announce spreads the head of the log when it has grown, and some times again.
 func (b *Bus) announce() {
-	timer := time.NewTimer(0)
-	timer.Stop()
+	timer := time.NewTimer(logAge)
 	defer timer.Stop()
-	again := len(headAgain)
-	var last time.Time
+	var round round
+	var last, repeatAt time.Time
+	repeats := 0 // since the last event
 	for {
-		fresh := false
+		fresh, repeat := false, false
 		select {
 		case <-b.ctx.Done():
 			return
 		case <-b.news:
-			fresh, again = true, 0
+			fresh = true
 		case <-b.repeat:
-			again = 0
-			timer.Reset(headAgain[0])
-			continue
+			repeats, repeatAt = 0, time.Now().Add(headAgain[0])
 		case <-timer.C:
-			again++
 		}
 		if wait := headInterval - time.Since(last); wait > 0 && !b.sleep(b.ctx, wait) {
 			return
 		}
 		select {
 		case <-b.news: // in the head that follows
-			fresh, again = true, 0
+			fresh = true
 		default:
 		}
 		last = time.Now()
-		b.sendHead(fresh)
-		if again < len(headAgain) {
-			timer.Reset(headAgain[again])
-		} else {
+		switch {
+		case fresh:
+			repeats, repeatAt = 0, last.Add(headAgain[0])
+			round.begin(b.cfg.Peers)
+		case !repeatAt.IsZero() && !last.Before(repeatAt):
+			repeat, repeatAt = true, time.Time{}
+			if repeats++; repeats < len(headAgain) {
+				repeatAt = last.Add(headAgain[repeats])
+			}
+		}
+		b.sendHead(last, fresh || repeat, &round)
+		switch {
+		case round.left > 0:
+			timer.Reset(headInterval)
+		case !repeatAt.IsZero():
+			timer.Reset(time.Until(repeatAt))
+		default:
 			timer.Reset(logAge) // to forget what is old
 		}
 	}
 }
 
-func (b *Bus) sendHead(fresh bool) {
-	now := time.Now()
+// round is the nodes in the order in which they get the head directly.
+type round struct {
+	peers []Peer
+	at    int // who is next
+	left  int // how many have not got the newest
+}
+
+// begin has all nodes get a new head: first those that had not got the one before.
+func (r *round) begin(peers func() []Peer) {
+	if r.left == 0 {
+		r.peers, r.at = peers(), 0
+		rand.Shuffle(len(r.peers), func(i, j int) { r.peers[i], r.peers[j] = r.peers[j], r.peers[i] })
+	}
+	r.left = len(r.peers)
+}
+
+// next returns who gets it now.
+func (r *round) next() (peers []Peer) {
+	for ; r.left > 0 && len(peers) < headPackets; r.left-- {
+		peers = append(peers, r.peers[r.at])
+		r.at = (r.at + 1) % len(r.peers)
+	}
+	return peers
+}
+
+func (b *Bus) sendHead(now time.Time, gossip bool, r *round) {
 	b.mu.Lock()
 	b.log.trim(now)
 	h := head{boot: b.cfg.Self.Boot, last: b.log.last, lamport: b.lamport}
@@ -126,15 +160,12 @@ func (b *Bus) sendHead(fresh bool) {
 		return
 	}
 	msg := h.append(nil, now)
-	if err := b.cfg.Gossip(msg); err != nil {
-		b.cfg.Logger.Printf("[DEBUG] bus: events not announced: err=%q", err)
+	if gossip {
+		if err := b.cfg.Gossip(msg); err != nil {
+			b.cfg.Logger.Printf("[DEBUG] bus: events not announced: err=%q", err)
+		}
 	}
-	if !fresh {
-		return
-	}
-	peers := b.cfg.Peers()
-	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
-	for _, p := range peers[:min(len(peers), headPackets)] {
+	for _, p := range r.next() {
 		b.cfg.Tell(p.ID, msg) // gossip is the second way
 	}
 }
