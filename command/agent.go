@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -66,6 +67,7 @@ func (c *AgentCommand) Run(args []string) int {
 		}
 		return c.env.fail(err)
 	}
+	debug.FreeOSMemory() // what reading the journal took would stay for minutes
 	k := &keeper{env: c.env, agent: a, logger: logger, filter: filter, options: o,
 		reload: func() (*agentOptions, error) { return parseAgent(args, c.env.Getenv) }}
 	if err := k.keep(signals); err != nil {

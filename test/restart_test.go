@@ -69,3 +69,25 @@ func TestAKilledMasterRunsNothingTwice(t *testing.T) {
 		t.Errorf("%d tasks were started, want 300", len(seen))
 	}
 }
+
+// TestARestartGivesBackTheMemoryOfItsJournal starts an agent again that has some MiB in its
+// journal. What reading it took is given back: it used to stay for minutes.
+func TestARestartGivesBackTheMemoryOfItsJournal(t *testing.T) {
+	l := newLab(t)
+	h := l.host()
+	args := []string{"-name", "m", "-state-dir", l.dir + "/state-m"}
+	a := h.agent(args...)
+	fresh, _ := memory(t, a.pid())
+	long := strings.Repeat("x", 50_000)
+	for range 200 {
+		a.call("submit", "-q", "-detach", "--", "true", long).ok(t)
+	}
+	a.signal(syscall.SIGKILL)
+	<-a.done
+	a = h.agent(args...)
+	again, _ := memory(t, a.pid())
+	t.Logf("%d KiB at first, %d KiB with a journal of 10 MB", fresh>>10, again>>10)
+	if again > fresh+6<<20 {
+		t.Errorf("an agent takes %d KiB when it has started with a journal of 10 MB, and took %d when it had none", again>>10, fresh>>10)
+	}
+}
