@@ -67,6 +67,7 @@ type Agent struct {
 	beacon     *beacon.Beacon   // nil without Config.Multicast
 	tracker    *tracker.Handler // nil without the role
 	feed       *api.Feed
+	hooks      hooks
 	servers    []*http.Server
 	local      localAPI
 	started    time.Time
@@ -268,7 +269,7 @@ func (a *Agent) Close() error {
 	if a.bus != nil {
 		a.bus.Close()
 	}
-	var errs []error
+	errs := []error{a.closeHooks()}
 	for _, s := range a.servers {
 		// Who asked for the end is answered still; who takes longer is cut off.
 		ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)

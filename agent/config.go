@@ -17,6 +17,7 @@ import (
 	"unicode"
 
 	"github.com/scagent/scagent/agent/api"
+	"github.com/scagent/scagent/agent/hook"
 	"github.com/scagent/scagent/agent/port"
 	"github.com/scagent/scagent/agent/secret"
 	"github.com/scagent/scagent/membership"
@@ -111,6 +112,11 @@ type Config struct {
 	Network       port.Network
 	BeaconNetwork beacon.Network
 
+	// Hooks are commands that run on this host when events happen, see package hook,
+	// as the agent's user; HookTimeout is how long each may. Default: none, 30s.
+	Hooks       []hook.Hook
+	HookTimeout time.Duration
+
 	// OnEvent is told of members that come, go and change, in order. It must
 	// return before the next event is delivered.
 	OnEvent func(membership.Event)
@@ -132,6 +138,7 @@ func DefaultConfig() Config {
 		Grace:       5 * time.Second,
 		Retain:      24 * time.Hour,
 		RetainTasks: 100_000,
+		HookTimeout: hook.DefaultTimeout,
 		Network:     port.Machine,
 		Logger:      log.New(io.Discard, "", 0),
 	}
@@ -164,6 +171,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("agent: Lease is %v; want at least 100ms", c.Lease)
 	case c.Retain <= 0 || c.RetainTasks < 1:
 		return fmt.Errorf("agent: Retain is %v and RetainTasks %d; want both above 0", c.Retain, c.RetainTasks)
+	case c.HookTimeout <= 0:
+		return fmt.Errorf("agent: HookTimeout is %v; want above 0", c.HookTimeout)
 	case c.Grace <= 0:
 		return fmt.Errorf("agent: Grace is %v; want above 0", c.Grace)
 	case len(c.Name) > 64 || strings.ContainsFunc(c.Name, func(r rune) bool { return !unicode.IsPrint(r) }):
@@ -187,6 +196,11 @@ func (c *Config) check() error {
 	for _, r := range c.Roles {
 		if r != membership.RoleWorker && r != membership.RoleMaster && r != membership.RoleTracker {
 			return fmt.Errorf("agent: role %q; want worker, master or tracker", r)
+		}
+	}
+	for _, h := range c.Hooks {
+		if err := h.Check(); err != nil {
+			return fmt.Errorf("agent: hook %q: %w", h, err)
 		}
 	}
 	if _, _, err := port.ParseBind(c.Bind); err != nil {

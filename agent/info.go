@@ -122,6 +122,11 @@ func (a *Agent) counters() map[string]uint64 {
 	if a.local.socket != nil {
 		c["api_refused_peers"] = a.local.socket.Refused()
 	}
+	if h := a.hooks.Hooks; h != nil {
+		s := h.Stats()
+		c["hook_runs"], c["hook_runs_failed"], c["hook_runs_timed_out"] = s.Runs, s.Failed, s.TimedOut
+		c["hook_events_missed"], c["hook_requests_busy"], c["hook_output_dropped_bytes"] = s.Missed, s.Busy, s.Dropped
+	}
 	if a.beacon != nil {
 		b := a.beacon.Stats()
 		c["beacon_sent"], c["beacon_received"], c["beacon_strangers"], c["beacon_send_errors"] = b.Sent, b.Received, b.Strangers, b.SendErrors

@@ -79,7 +79,10 @@ func (a *Agent) open(ctx context.Context) (err error) {
 	if err := a.openBeacon(ctx); err != nil {
 		return err
 	}
-	return a.openAPI()
+	if err := a.openAPI(); err != nil {
+		return err
+	}
+	return a.openHooks()
 }
 
 func (a *Agent) openHome() (err error) {

@@ -118,6 +118,7 @@ func agentConfig(o *agentOptions, logger *log.Logger, getenv func(string) string
 	}
 	cfg.Retain, cfg.RetainTasks = o.retain, o.retainTasks
 	cfg.HTTP, cfg.APIGroup, cfg.History = o.http, o.apiGroup, o.history
+	cfg.Hooks, cfg.HookTimeout = o.hooks, o.hookTimeout
 	cfg.SecretFile = secret.Find(o.secretFile, getenv)
 	if o.tlsCA != "" || o.tlsCert != "" || o.tlsKey != "" {
 		var err error

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/scagent/scagent/agent/hook"
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/policy"
@@ -29,8 +30,9 @@ type agentOptions struct {
 	logLevel               string
 	config                 []string
 
-	// What this version cannot do yet: see unsupportedFlags.
-	onEvent []string
+	onEvent     []string
+	hooks       []hook.Hook // what onEvent says
+	hookTimeout time.Duration
 
 	http, apiGroup, history string
 
@@ -40,20 +42,12 @@ type agentOptions struct {
 	allow                  []string
 }
 
-// unsupportedFlags are flags of the contract whose feature is not built yet. To
-// give one is an error: an agent must not run less guarded than it was told to.
-var unsupportedFlags = []string{"on-event"}
-
-func unsupported(what string) error {
-	return fmt.Errorf("%s is not supported by this version of scagent; leave it out", what)
-}
-
 // agentFlags defines the flags. Defaults that depend on the machine are left to
 // the agent: empty or 0 here.
 func agentFlags(o *agentOptions) *flagSet {
 	o.cluster, o.profile, o.logLevel = "default", membership.ProfileLAN, "INFO"
 	o.lease, o.drainTimeout = 3*time.Second, 10*time.Second
-	o.retain, o.retainTasks = 24*time.Hour, 100_000
+	o.retain, o.retainTasks, o.hookTimeout = 24*time.Hour, 100_000, hook.DefaultTimeout
 	f := newFlags(true)
 	f.group("Options")
 	f.str(&o.name, "name", "`NAME` for people (default: the host's name)")
@@ -84,9 +78,10 @@ func agentFlags(o *agentOptions) *flagSet {
 	f.str(&o.policyFile, "policy", "`FILE` with what tasks may do here, see: scagent help policy")
 	f.str(&o.apiGroup, "api-group", "let the members of `GROUP` use the API's socket, and so run tasks as this agent")
 	f.str(&o.http, "http", "serve the API at `127.0.0.1:PORT` too, to who has its token, see: scagent help trust")
-	f.list(&o.onEvent, "on-event", "run a command on an event, `NAME=COMMAND` (not in this version)")
 
 	f.group("Running")
+	f.list(&o.onEvent, "on-event", "run a command of the shell here when an event happens, `NAME=COMMAND`; build.* and build.** are names too (repeatable)")
+	f.duration(&o.hookTimeout, "hook-timeout", "stop such a command after so `LONG`")
 	f.str(&o.logLevel, "log-level", "log `TRACE|DEBUG|INFO|WARN|ERR` and above to standard error")
 	f.duration(&o.drainTimeout, "drain-timeout", "at the end, wait so `LONG` for running tasks")
 	f.duration(&o.retain, "retain", "keep what is known of tasks on disk for so `LONG` after they have ended")
@@ -160,8 +155,15 @@ func (f *flagSet) setFromEnv(getenv func(string) string) error {
 }
 
 func (o *agentOptions) check(f *flagSet) error {
-	if bad := f.given(unsupportedFlags...); len(bad) > 0 {
-		return unsupported(strings.Join(bad, ", "))
+	for _, s := range o.onEvent {
+		h, err := hook.Parse(s)
+		if err != nil {
+			return fmt.Errorf("-on-event is %q; %w", shorten(s, 80), err)
+		}
+		o.hooks = append(o.hooks, h)
+	}
+	if o.hookTimeout <= 0 {
+		return fmt.Errorf("-hook-timeout is %s; want above 0", o.hookTimeout)
 	}
 	for _, r := range o.roles {
 		if !slices.Contains([]string{"worker", "master", "tracker"}, r) {

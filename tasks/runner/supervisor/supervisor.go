@@ -36,6 +36,9 @@ type Config struct {
 	// only one: what it finds there is of agents that have died.
 	Root string
 	User *process.User // as whom tasks run; nil: as the agent
+	// Mark returns how an entry of the environment begins that all have whose
+	// directory is below dir, and nobody else, see process.Brood. nil: workdir.Mark.
+	Mark func(dir string) string
 	// Helper starts the supervisor process, if the program has helpers.
 	Helper bool
 	// Remove is a directory that goes when the agent has died, as a temporary state
@@ -96,7 +99,11 @@ func (s *Supervisor) open() (err error) {
 	if err := workdir.MakeRoot(s.dir); err != nil {
 		return fmt.Errorf("work directories: %w", err)
 	}
-	b := process.Brood{Dir: s.dir, Mark: workdir.Mark(s.dir)}
+	mark := workdir.Mark
+	if s.cfg.Mark != nil {
+		mark = s.cfg.Mark
+	}
+	b := process.Brood{Dir: s.dir, Mark: mark(s.dir)}
 	if s.nets, err = process.OpenNets(b, s.cfg.User, s.cfg.Logger); err != nil {
 		return fmt.Errorf("work directories: %w", err)
 	}

@@ -1,0 +1,146 @@
+package hook
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"sync"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// outputBytes is how much of what a run writes is logged.
+	outputBytes = 64 << 10
+	// lineBytes is where a line of the log is broken.
+	lineBytes = 1 << 10
+	// lineRate is how many lines of a hook are logged a second, when it has written
+	// lineBurst without a pause.
+	lineRate, lineBurst = 10, 1000
+	// floodBytes is how much a second is read of what is dropped, so that who writes
+	// without end does not cost the agent a processor.
+	floodBytes = 16 << 20
+)
+
+// output is what one run writes, on its way to the log.
+type output struct {
+	ctx  context.Context                // ends when the run is to end
+	log  func(stream, line string) bool // false: it was one too many
+	slow *rate.Limiter                  // of what is dropped
+
+	// mu guards the fields below. It is held while a line is logged, so that the
+	// lines of the two streams stay in their order.
+	mu      sync.Mutex
+	hold    bool // lines are kept until the run has ended
+	held    [][2]string
+	left    int   // bytes that may be logged still
+	dropped int64 // bytes that were not
+	lines   int   // lines that were too many
+}
+
+func newOutput(ctx context.Context, hold bool, log func(stream, line string) bool) *output {
+	return &output{ctx: ctx, log: log, hold: hold, left: outputBytes, slow: rate.NewLimiter(floodBytes, floodBytes)}
+}
+
+// end logs what was held, if it is wanted. Nothing is written any more.
+func (o *output) end(wanted bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if wanted {
+		o.hold = false
+		for _, l := range o.held {
+			o.lineLocked(l[0], l[1])
+		}
+	}
+}
+
+func (o *output) lineLocked(stream, line string) {
+	switch {
+	case o.hold:
+		o.held = append(o.held, [2]string{stream, line})
+	case !o.log(stream, line):
+		o.lines++
+	}
+}
+
+// stream is one of the two that a run writes. It is used by one goroutine.
+type stream struct {
+	o       *output
+	name    string
+	partial []byte // of a line
+	first   []byte // the first line, or the beginning of it
+	begun   bool   // first is whole
+}
+
+// Write takes lines. It waits when there is much to drop.
+func (s *stream) Write(b []byte) (int, error) {
+	s.noteFirst(b)
+	s.o.mu.Lock()
+	take := min(len(b), s.o.left)
+	s.o.left -= take
+	s.o.dropped += int64(len(b) - take)
+	s.addLocked(b[:take])
+	s.o.mu.Unlock()
+	for rest := len(b) - take; rest > 0; rest -= floodBytes {
+		s.o.slow.WaitN(s.o.ctx, min(rest, floodBytes)) // an error: the run is to end, and is not held up
+	}
+	return len(b), nil
+}
+
+func (s *stream) addLocked(b []byte) {
+	for len(b) > 0 {
+		n := min(lineBytes-len(s.partial), len(b))
+		line, _, whole := bytes.Cut(b[:n], []byte("\n"))
+		s.partial = append(s.partial, line...)
+		b = b[len(line):]
+		if whole {
+			b = b[1:]
+		}
+		if whole || len(s.partial) == lineBytes {
+			s.flushLocked()
+		}
+	}
+}
+
+func (s *stream) flushLocked() {
+	if line := strings.TrimRight(string(s.partial), "\r"); line != "" {
+		s.o.lineLocked(s.name, line)
+	}
+	s.partial = s.partial[:0]
+}
+
+// noteFirst keeps the first line that is not empty, for errors.
+func (s *stream) noteFirst(b []byte) {
+	const enough = 200
+	for !s.begun && len(b) > 0 {
+		line, rest, whole := bytes.Cut(b, []byte("\n"))
+		s.first = append(s.first, line[:min(len(line), enough-len(s.first))]...)
+		s.begun = len(s.first) == enough || whole && len(bytes.TrimSpace(s.first)) > 0
+		if whole && !s.begun {
+			s.first = s.first[:0]
+		}
+		b = rest
+	}
+}
+
+// end takes what has no end of line for a line. Nothing is written any more.
+func (s *stream) end() {
+	s.o.mu.Lock()
+	defer s.o.mu.Unlock()
+	s.flushLocked()
+}
+
+// reply is what a command that answers a request writes.
+type reply struct {
+	bytes.Buffer
+	tooLarge func()
+}
+
+// Write keeps at most MaxReplyBytes, and reports the first byte that is more.
+func (r *reply) Write(b []byte) (int, error) {
+	if r.Len()+len(b) > MaxReplyBytes {
+		r.tooLarge()
+		return len(b), nil
+	}
+	return r.Buffer.Write(b)
+}

@@ -1,0 +1,104 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/scagent/scagent/agent/api"
+	"github.com/scagent/scagent/agent/bus"
+	"github.com/scagent/scagent/agent/hook"
+	"github.com/scagent/scagent/agent/port"
+	"github.com/scagent/scagent/tasks/runner/supervisor"
+)
+
+// hooks are the commands of Config.Hooks; nil parts without any.
+type hooks struct {
+	*hook.Hooks
+	// supervisor sees to it that they end with the agent. It is not the tasks': those
+	// may be of another user, and not every agent has any.
+	supervisor *supervisor.Supervisor
+}
+
+// openHooks runs the hooks for all that has happened since the agent began to start,
+// and from now on. It comes last: they can use the API.
+func (a *Agent) openHooks() (err error) {
+	if len(a.cfg.Hooks) == 0 {
+		return nil
+	}
+	sc := supervisor.Config{Root: a.home.Path("hooks"), Mark: hook.Mark, Helper: a.cfg.Network == port.Machine, Logger: a.cfg.Logger}
+	if a.hooks.supervisor, err = supervisor.Open(sc); err != nil {
+		return fmt.Errorf("hooks: %w", err)
+	}
+	hc := hook.DefaultConfig()
+	hc.Hooks, hc.Timeout, hc.Logger = a.cfg.Hooks, a.cfg.HookTimeout, a.cfg.Logger
+	hc.Subscribe = func(bus.Pattern) hook.Source {
+		return &hookEvents{feed: a.feed, Subscription: a.feed.Subscribe(0)}
+	}
+	hc.Environ, hc.Env = os.Environ(), a.hookEnv()
+	hc.Mark, hc.Nets = hook.Mark(a.hooks.supervisor.Dir()), a.hooks.supervisor.Nets()
+	if a.hooks.Hooks, err = hook.New(hc); err != nil {
+		return err
+	}
+	a.hooks.Start()
+	return nil
+}
+
+// hookEnv tells a hook which agent runs it, so that the scagent that it calls finds
+// that one.
+func (a *Agent) hookEnv() []string {
+	env := []string{"SCAGENT_NODE=" + a.name, "SCAGENT_NODE_ID=" + a.id.id}
+	switch {
+	case a.home.Socket != "":
+		env = append(env, "SCAGENT_ADDR=unix://"+a.home.Socket)
+	case a.local.url != "":
+		env = append(env, "SCAGENT_ADDR="+a.local.url, "SCAGENT_TOKEN_FILE="+a.local.tokenFile)
+	}
+	return env
+}
+
+// closeHooks ends the hooks, and what they have started.
+func (a *Agent) closeHooks() error {
+	if a.hooks.Hooks != nil {
+		a.hooks.Close()
+	}
+	if a.hooks.supervisor != nil {
+		return a.hooks.supervisor.Close()
+	}
+	return nil
+}
+
+// answerHook has a request answered by a hook. It reports false when there is none
+// for it.
+func (a *Agent) answerHook(ctx context.Context, e api.Event) (bus.Data, bool, error) {
+	if a.hooks.Hooks == nil {
+		return bus.Data{}, false, nil
+	}
+	return a.hooks.Answer(ctx, e)
+}
+
+// hookEvents is a subscription to all events that goes on when it was too slow.
+type hookEvents struct {
+	feed *api.Feed
+	*api.Subscription
+	last uint64 // number of the last event that was read
+}
+
+// Next waits for the next event.
+func (s *hookEvents) Next(ctx context.Context) (api.Event, error) {
+	e, err := s.Subscription.Next(ctx)
+	if errors.Is(err, api.ErrSlow) {
+		s.Close()
+		s.Subscription = s.feed.Subscribe(s.last)
+		e, err = s.Subscription.Next(ctx)
+	}
+	if err != nil {
+		return e, err
+	}
+	if e.Event == api.EventMissed && e.Missed == 0 {
+		e.Missed = e.Seq - s.last
+	}
+	s.last = e.Seq
+	return e, nil
+}
