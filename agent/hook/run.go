@@ -78,7 +78,9 @@ func (r *runner) follow(events Source) {
 		case <-r.h.ctx.Done():
 			return
 		}
-		r.run(r.h.ctx, &e, nil) // an error was logged
+		if r.h.ctx.Err() == nil { // both may have been ready
+			r.run(r.h.ctx, &e, nil) // an error was logged
+		}
 		<-r.h.events
 	}
 }
