@@ -5,6 +5,9 @@ import (
 	"net"
 	"net/http"
 
+	"github.com/scagent/scagent/agent/api"
+	"github.com/scagent/scagent/agent/bus"
+	"github.com/scagent/scagent/agent/hook"
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/blob"
 )
@@ -25,6 +28,14 @@ func (a *Agent) OnMessage(msg []byte) bool {
 
 // MessageAnnounce begins an announcement of a run.
 const MessageAnnounce = messageAnnounce
+
+// AnswerHook has a request answered by a hook.
+func (a *Agent) AnswerHook(ctx context.Context, e api.Event) (bus.Data, bool, error) {
+	return a.answerHook(ctx, e)
+}
+
+// HookEvents subscribes to a feed as hooks do.
+func HookEvents(f *api.Feed) hook.Source { return newHookEvents(f) }
 
 // OwnersOf returns the members that may have submitted a task.
 var OwnersOf = ownersOf

@@ -33,9 +33,7 @@ func (a *Agent) openHooks() (err error) {
 	}
 	hc := hook.DefaultConfig()
 	hc.Hooks, hc.Timeout, hc.Logger = a.cfg.Hooks, a.cfg.HookTimeout, a.cfg.Logger
-	hc.Subscribe = func(bus.Pattern) hook.Source {
-		return &hookEvents{feed: a.feed, Subscription: a.feed.Subscribe(0)}
-	}
+	hc.Subscribe = func(bus.Pattern) hook.Source { return newHookEvents(a.feed) }
 	hc.Environ, hc.Env = os.Environ(), a.hookEnv()
 	hc.Mark, hc.Nets = hook.Mark(a.hooks.supervisor.Dir()), a.hooks.supervisor.Nets()
 	if a.hooks.Hooks, err = hook.New(hc); err != nil {
@@ -83,6 +81,11 @@ type hookEvents struct {
 	feed *api.Feed
 	*api.Subscription
 	last uint64 // number of the last event that was read
+}
+
+// newHookEvents subscribes to all that has happened and will.
+func newHookEvents(f *api.Feed) *hookEvents {
+	return &hookEvents{feed: f, Subscription: f.Subscribe(0)}
 }
 
 // Next waits for the next event.
