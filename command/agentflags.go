@@ -80,7 +80,7 @@ func agentFlags(o *agentOptions) *flagSet {
 	f.str(&o.http, "http", "serve the API at `127.0.0.1:PORT` too, to who has its token, see: scagent help trust")
 
 	f.group("Running")
-	f.list(&o.onEvent, "on-event", "run a command of the shell here when an event happens, `NAME=COMMAND`; build.* and build.** are names too (repeatable)")
+	f.list(&o.onEvent, "on-event", "run a line of shell here when something happens, `NAME=COMMAND`, see: scagent help hooks (repeatable)")
 	f.duration(&o.hookTimeout, "hook-timeout", "stop such a command after so `LONG`")
 	f.str(&o.logLevel, "log-level", "log `TRACE|DEBUG|INFO|WARN|ERR` and above to standard error")
 	f.duration(&o.drainTimeout, "drain-timeout", "at the end, wait so `LONG` for running tasks")

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/scagent/scagent/agent/hook"
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/policy"
@@ -202,6 +203,34 @@ func TestPolicyFromFileAndFlags(t *testing.T) {
 	} {
 		if _, err := config("-policy", c.file); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v, want one line with %q", c.name, err, c.want)
+		}
+	}
+}
+
+func TestHooksComeFromFlagsEnvironmentAndFiles(t *testing.T) {
+	file := writeFile(t, "hooks.json", `{"on_event": ["a=one, two", "b.**=X=1 three"], "hook-timeout": "5s"}`)
+	for _, c := range []struct {
+		name string
+		args []string
+		env  string
+		want []hook.Hook
+	}{
+		{"none", nil, "", nil},
+		{"flags", []string{"-on-event", "a=1, 2", "-on-event=b=3", "-config", file}, "SCAGENT_ON_EVENT=c=4", []hook.Hook{{Pattern: "a", Command: "1, 2"}, {Pattern: "b", Command: "3"}}},
+		{"environment", []string{"-config", file}, "SCAGENT_ON_EVENT=c=4, 5", []hook.Hook{{Pattern: "c", Command: "4, 5"}}},
+		{"file", []string{"-config", file}, "", []hook.Hook{{Pattern: "a", Command: "one, two"}, {Pattern: "b.**", Command: "X=1 three"}}},
+	} {
+		o, err := parseAgent(c.args, env(c.env))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := agentConfig(o, log.New(io.Discard, "", 0), func(string) string { return "" })
+		timeout := hook.DefaultTimeout
+		if c.args != nil {
+			timeout = 5 * time.Second
+		}
+		if err != nil || !slices.Equal(cfg.Hooks, c.want) || cfg.HookTimeout != timeout {
+			t.Errorf("%s: hooks are %q for %v, %v, want %q for %v", c.name, cfg.Hooks, cfg.HookTimeout, err, c.want, timeout)
 		}
 	}
 }

@@ -65,7 +65,9 @@ func TestUsageErrorsAreOneLine(t *testing.T) {
 		{"help targest", 2, "scagent help: no help on \"targest\"; did you mean targets? (see: scagent help -h)\n"},
 		{"submit", 125, "scagent submit: there is nothing to run; want a command, -shell, -file, -git, -js, -func or -task (see: scagent submit -h)\n"},
 		{"submit -xyzzy df", 125, "scagent submit: unknown flag -xyzzy; write -- before what is not scagent's (see: scagent submit -h)\n"},
-		{"agent -on-event a=b", 2, "scagent agent: -on-event is not supported by this version of scagent; leave it out (see: scagent agent -h)\n"},
+		{"agent -on-event a", 2, "scagent agent: -on-event is \"a\"; there is no =; want NAME=COMMAND, such as workerAvailable=./script (see: scagent agent -h)\n"},
+		{"agent -on-event a*=b", 2, "scagent agent: -on-event is \"a*=b\"; not the name of an event: \"a*\"; * stands for a whole part, and ** for one or more at the end, as in build.* and build.** (see: scagent agent -h)\n"},
+		{"agent -hook-timeout 0s", 2, "scagent agent: -hook-timeout is 0s; want above 0 (see: scagent agent -h)\n"},
 	} {
 		newConsole("").want(t, strings.Fields(c.args), c.status, "", c.want)
 	}

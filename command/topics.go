@@ -109,12 +109,40 @@ Environment variables
   SCAGENT_ADDR       the agent that commands talk to, as -addr
   SCAGENT_TOKEN_FILE the file with the token for an agent at http://127.0.0.1:PORT, where it is not
                      an agent of this user
-  SCAGENT_A_B        the flag -a-b of "scagent agent"; lists have commas
+  SCAGENT_A_B        the flag -a-b of "scagent agent"; lists have commas, but SCAGENT_ON_EVENT is one hook
   NO_COLOR           no colours
 
 In a task's environment: SCAGENT_TASK_ID, SCAGENT_RUN_ID, SCAGENT_ATTEMPT, SCAGENT_NODE,
 SCAGENT_INDEX, SCAGENT_SLOTS, SCAGENT_WORKDIR; HOME and TMPDIR inside the work directory; PATH, LANG
 and TZ of the agent; nothing else of the agent's.`,
+
+	"hooks": `
+Commands that run when something happens
+
+  scagent agent -on-event 'NAME=COMMAND' …
+
+The shell runs COMMAND on the agent's host, as the agent's user, in the directory where the agent was
+started, for each event whose name matches: workerAvailable, workerUnavailable, masterAvailable,
+masterUnavailable, trackerAvailable, trackerUnavailable, update, task, or the name of one that a node
+has sent. In NAME, * stands for one part of a name and ** for the rest: build.*, build.**, **.
+
+The command reads the event as one line of JSON on standard input. Its environment is the agent's,
+without what begins with SCAGENT_, and with:
+
+  SCAGENT_EVENT, SCAGENT_EVENT_SEQ, SCAGENT_EVENT_TIME    its name, number here, and time
+  SCAGENT_EVENT_FROM, _FROM_ID, _LAMPORT                  who sent it; only of what nodes send
+  SCAGENT_EVENT_DATA                                      its data as JSON, up to 4 KiB
+  SCAGENT_EVENT_REQUEST=1                                 standard output is the reply
+  SCAGENT_MEMBER_NAME, _ID, _ADDR, _STATUS, _ROLES        of a member's event
+  SCAGENT_TASK_ID, _RUN_ID, _STATE, _WORKER, _KIND        of a task's
+  SCAGENT_NODE, SCAGENT_NODE_ID, SCAGENT_ADDR             this agent; commands of scagent talk to it
+
+Other nodes choose the values: quote them ("$SCAGENT_MEMBER_NAME"), and never give them to eval.
+
+A hook runs for one event after the other; when it is too slow it loses the oldest. After
+-hook-timeout it is stopped, with all that it has started, and so is what it leaves running when it
+ends. What it writes goes to the agent's log, 64 KiB of each run. That it fails is said there once,
+until it succeeds again. A request is answered by the first hook whose NAME matches.`,
 
 	"config": `
 The configuration file of an agent

@@ -28,10 +28,9 @@ type output struct {
 	log  func(stream, line string) bool // false: it was one too many
 	slow *rate.Limiter                  // of what is dropped
 
-	// mu guards the fields below. It is held while a line is logged, so that the
-	// lines of the two streams stay in their order.
-	mu      sync.Mutex
-	hold    bool // lines are kept until the run has ended
+	hold bool // lines are kept until the run has ended; constant until end
+
+	mu      sync.Mutex // guards the fields below; not held over I/O
 	held    [][2]string
 	left    int   // bytes that may be logged still
 	dropped int64 // bytes that were not
@@ -44,21 +43,33 @@ func newOutput(ctx context.Context, hold bool, log func(stream, line string) boo
 
 // end logs what was held, if it is wanted. Nothing is written any more.
 func (o *output) end(wanted bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.hold = false
 	if wanted {
-		o.hold = false
 		for _, l := range o.held {
-			o.lineLocked(l[0], l[1])
+			o.line(l[0], l[1])
 		}
 	}
 }
 
-func (o *output) lineLocked(stream, line string) {
+// take returns how many of n bytes are to be logged; the rest is dropped.
+func (o *output) take(n int) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	some := min(n, o.left)
+	o.left -= some
+	o.dropped += int64(n - some)
+	return some
+}
+
+// line logs a line, now or later.
+func (o *output) line(stream, line string) {
+	logged := !o.hold && o.log(stream, line)
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	switch {
 	case o.hold:
 		o.held = append(o.held, [2]string{stream, line})
-	case !o.log(stream, line):
+	case !logged:
 		o.lines++
 	}
 }
@@ -75,19 +86,15 @@ type stream struct {
 // Write takes lines. It waits when there is much to drop.
 func (s *stream) Write(b []byte) (int, error) {
 	s.noteFirst(b)
-	s.o.mu.Lock()
-	take := min(len(b), s.o.left)
-	s.o.left -= take
-	s.o.dropped += int64(len(b) - take)
-	s.addLocked(b[:take])
-	s.o.mu.Unlock()
-	for rest := len(b) - take; rest > 0; rest -= floodBytes {
+	some := s.o.take(len(b))
+	s.add(b[:some])
+	for rest := len(b) - some; rest > 0; rest -= floodBytes {
 		s.o.slow.WaitN(s.o.ctx, min(rest, floodBytes)) // an error: the run is to end, and is not held up
 	}
 	return len(b), nil
 }
 
-func (s *stream) addLocked(b []byte) {
+func (s *stream) add(b []byte) {
 	for len(b) > 0 {
 		n := min(lineBytes-len(s.partial), len(b))
 		line, _, whole := bytes.Cut(b[:n], []byte("\n"))
@@ -97,14 +104,15 @@ func (s *stream) addLocked(b []byte) {
 			b = b[1:]
 		}
 		if whole || len(s.partial) == lineBytes {
-			s.flushLocked()
+			s.flush()
 		}
 	}
 }
 
-func (s *stream) flushLocked() {
+// flush takes what was begun for a line.
+func (s *stream) flush() {
 	if line := strings.TrimRight(string(s.partial), "\r"); line != "" {
-		s.o.lineLocked(s.name, line)
+		s.o.line(s.name, line)
 	}
 	s.partial = s.partial[:0]
 }
@@ -121,13 +129,6 @@ func (s *stream) noteFirst(b []byte) {
 		}
 		b = rest
 	}
-}
-
-// end takes what has no end of line for a line. Nothing is written any more.
-func (s *stream) end() {
-	s.o.mu.Lock()
-	defer s.o.mu.Unlock()
-	s.flushLocked()
 }
 
 // reply is what a command that answers a request writes.

@@ -98,8 +98,8 @@ func (r *runner) run(ctx context.Context, e *api.Event, reply *reply) error {
 	}
 	begin := time.Now()
 	f := r.start(ctx, e, reply != nil, w, stderr)
-	stdout.end()
-	stderr.end()
+	stdout.flush()
+	stderr.flush()
 	first := string(bytes.TrimSpace(stderr.first))
 	r.ended(e, f, out, first)
 	if f == nil {
@@ -123,7 +123,8 @@ func (r *runner) start(ctx context.Context, e *api.Event, asked bool, stdout, st
 		Argv: shell(r.Command), Dir: r.h.cfg.Dir, Env: slices.Concat(r.h.environ, eventEnv(e, asked), []string{mark}), Marks: []string{mark},
 		Stdin: bytes.NewReader(append(in, '\n')), Stdout: stdout, Stderr: stderr, Grace: r.h.cfg.Grace, Nets: r.h.cfg.Nets,
 	}
-	begin := time.Now()
+	end, _ := ctx.Deadline()
+	limit := time.Until(end)
 	ex, err := process.Run(ctx, s)
 	cause := context.Cause(ctx)
 	switch {
@@ -134,7 +135,7 @@ func (r *runner) start(ctx context.Context, e *api.Event, asked bool, stdout, st
 	case ex.Stopped != 0 && gone(cause):
 		return &failure{"", "nobody waits for it any more"}
 	case ex.Stopped != 0:
-		return &failure{timedOut, fmt.Sprintf("it had not ended after %s and was stopped", time.Since(begin).Round(time.Millisecond))}
+		return &failure{timedOut, fmt.Sprintf("it had not ended after %s and was stopped", limit.Round(time.Millisecond))}
 	case ex.Signal != "":
 		return &failure{exited, "killed by " + ex.Signal}
 	case ex.Status != 0:
