@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -485,4 +486,29 @@ func TestAnAgentThatIsATask(t *testing.T) {
 	}
 	f.root = inner
 	f.await("the inner task is gone", func() bool { return len(f.tasks()) == 0 && len(f.dirs()) == 0 })
+}
+
+func TestWhatIsNoTaskHasAMarkOfItsOwn(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		mark func(string) string
+		want func(string) string
+	}{
+		{"tasks", nil, workdir.Mark},
+		{"others", func(dir string) string { return "X=" + dir + "/" }, func(dir string) string { return "X=" + dir + "/" }},
+	} {
+		s, err := supervisor.Open(supervisor.Config{Root: t.TempDir(), Mark: c.mark, Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		record, err := os.ReadFile(filepath.Join(s.Dir(), ".brood"))
+		var b process.Brood
+		if err == nil {
+			err = json.Unmarshal(record, &b)
+		}
+		if want := c.want(s.Dir()); err != nil || b.Mark != want || s.Nets().Brood().Mark != want {
+			t.Errorf("%s: the mark is %q, on disk %q, %v, want %q", c.name, s.Nets().Brood().Mark, b.Mark, err, want)
+		}
+	}
 }
