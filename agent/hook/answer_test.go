@@ -175,6 +175,9 @@ func TestCloseEndsRequests(t *testing.T) {
 	if n := processes(m); n != 0 {
 		t.Errorf("%d processes are left", n)
 	}
+	if n := f.Stats().TimedOut; n != 0 {
+		t.Error("Close waited for the timeout")
+	}
 	if _, ok, err := f.Answer(t.Context(), request("a")); !ok || !errors.Is(err, hook.ErrClosed) {
 		t.Errorf("Answer after Close = %v, %v, want ErrClosed", ok, err)
 	}
