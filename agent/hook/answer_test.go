@@ -61,6 +61,7 @@ func TestTheReplyIsWhatACommandWrites(t *testing.T) {
 func TestWhatIsNotAnsweredIsAnError(t *testing.T) {
 	for _, c := range []struct{ name, line, want string }{
 		{"exit status", `a=echo partial; echo; echo first >&2; echo second >&2; exit 3`, "the hook failed: exit status 3: first"},
+		{"a word that drives terminals", `a=printf '\033[31mred\tand \377\n' >&2; exit 3`, "the hook failed: exit status 3: [31mredand \ufffd"},
 		{"no word", `a=exit 3`, "the hook failed: exit status 3"},
 		{"missing", `a=exec ./nope`, "the hook failed: exit status 127: "},
 		{"a signal", `a=kill -9 $$`, "the hook failed: killed by SIGKILL"},
@@ -70,7 +71,11 @@ func TestWhatIsNotAnsweredIsAnError(t *testing.T) {
 		{"too slow", `a=exec sleep 300`, "the hook failed: it had not ended after"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := start(t, func(cfg *hook.Config) { cfg.Timeout = time.Second }, c.line)
+			f := start(t, func(cfg *hook.Config) {
+				if c.name == "too slow" {
+					cfg.Timeout = 200 * time.Millisecond
+				}
+			}, c.line)
 			d, ok, err := f.Answer(t.Context(), request("a"))
 			if !ok || err == nil || !strings.HasPrefix(err.Error(), c.want) || d.Len() != 0 || strings.Contains(err.Error(), "\n") {
 				t.Errorf("Answer = %d bytes, %v, %v; want %q", d.Len(), ok, err, c.want)

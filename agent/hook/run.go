@@ -10,8 +10,10 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"golang.org/x/time/rate"
 
@@ -100,7 +102,7 @@ func (r *runner) run(ctx context.Context, e *api.Event, reply *reply) error {
 	f := r.start(ctx, e, reply != nil, w, stderr)
 	stdout.flush()
 	stderr.flush()
-	first := string(bytes.TrimSpace(stderr.first))
+	first := printable(stderr.first)
 	r.ended(e, f, out, first)
 	if f == nil {
 		r.h.cfg.Logger.Printf("[DEBUG] hook: done: hook=%s event=%q took=%s", r.name, e.Event, time.Since(begin))
@@ -110,6 +112,16 @@ func (r *runner) run(ctx context.Context, e *api.Event, reply *reply) error {
 		return fmt.Errorf("%w: %s", f, first)
 	}
 	return f
+}
+
+// printable is a line without what would drive a terminal.
+func printable(line []byte) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, string(line)))
 }
 
 // start runs the command and returns how it failed, nil if it did not.
