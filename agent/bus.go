@@ -71,7 +71,11 @@ func (a *Agent) answer(ctx context.Context, e bus.Event) (bus.Data, error) {
 	if f := a.answererOf(e.Name); f != nil {
 		return call(ctx, f, ev)
 	}
-	return bus.Data{}, bus.ErrNoAnswer
+	d, answered, err := a.answerHook(ctx, ev)
+	if !answered && err == nil {
+		err = bus.ErrNoAnswer
+	}
+	return d, err
 }
 
 // sender is the node that a certificate names; empty where there are none.

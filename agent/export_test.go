@@ -7,7 +7,6 @@ import (
 
 	"github.com/scagent/scagent/agent/api"
 	"github.com/scagent/scagent/agent/bus"
-	"github.com/scagent/scagent/agent/hook"
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/blob"
 )
@@ -33,9 +32,6 @@ const MessageAnnounce = messageAnnounce
 func (a *Agent) AnswerHook(ctx context.Context, e api.Event) (bus.Data, bool, error) {
 	return a.answerHook(ctx, e)
 }
-
-// HookEvents subscribes to a feed as hooks do.
-func HookEvents(f *api.Feed) hook.Source { return newHookEvents(f) }
 
 // OwnersOf returns the members that may have submitted a task.
 var OwnersOf = ownersOf

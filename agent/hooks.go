@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 
@@ -33,7 +32,7 @@ func (a *Agent) openHooks() (err error) {
 	}
 	hc := hook.DefaultConfig()
 	hc.Hooks, hc.Timeout, hc.Logger = a.cfg.Hooks, a.cfg.HookTimeout, a.cfg.Logger
-	hc.Subscribe = func(bus.Pattern) hook.Source { return newHookEvents(a.feed) }
+	hc.Subscribe = func(p bus.Pattern) hook.Source { return a.feed.Subscribe(0, p) }
 	hc.Environ, hc.Env = os.Environ(), a.hookEnv()
 	hc.Mark, hc.Nets = hook.Mark(a.hooks.supervisor.Dir()), a.hooks.supervisor.Nets()
 	if a.hooks.Hooks, err = hook.New(hc); err != nil {
@@ -74,34 +73,4 @@ func (a *Agent) answerHook(ctx context.Context, e api.Event) (bus.Data, bool, er
 		return bus.Data{}, false, nil
 	}
 	return a.hooks.Answer(ctx, e)
-}
-
-// hookEvents is a subscription to all events that goes on when it was too slow.
-type hookEvents struct {
-	feed *api.Feed
-	*api.Subscription
-	last uint64 // number of the last event that was read
-}
-
-// newHookEvents subscribes to all that has happened and will.
-func newHookEvents(f *api.Feed) *hookEvents {
-	return &hookEvents{feed: f, Subscription: f.Subscribe(0)}
-}
-
-// Next waits for the next event.
-func (s *hookEvents) Next(ctx context.Context) (api.Event, error) {
-	e, err := s.Subscription.Next(ctx)
-	if errors.Is(err, api.ErrSlow) {
-		s.Close()
-		s.Subscription = s.feed.Subscribe(s.last)
-		e, err = s.Subscription.Next(ctx)
-	}
-	if err != nil {
-		return e, err
-	}
-	if e.Event == api.EventMissed && e.Missed == 0 {
-		e.Missed = e.Seq - s.last
-	}
-	s.last = e.Seq
-	return e, nil
 }

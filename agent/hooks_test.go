@@ -3,10 +3,12 @@
 package agent_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -139,28 +141,38 @@ func TestHooksAreChecked(t *testing.T) {
 	}
 }
 
-func TestAHookThatIsTooSlowIsToldHowManyEventsItMissed(t *testing.T) {
-	f := api.NewFeed()
-	f.Append(api.Event{Event: "first"})
-	s := agent.HookEvents(f)
-	defer s.Close()
-	next := func(want string, missed uint64) {
-		t.Helper()
-		if e, err := s.Next(t.Context()); err != nil || e.Event != want || e.Missed != missed {
-			t.Fatalf("Next = %s, missed %d, %v, want %s, %d", e.Event, e.Missed, err, want, missed)
+// A request that comes over the bus is answered by the program before its hooks, and
+// by them where it does not.
+func TestAHookAnswersRequestsOfOtherNodes(t *testing.T) {
+	c := agenttest.Loopback(t, 2, agenttest.Option(func(i int, cfg *agent.Config) {
+		if i == 2 {
+			cfg.Hooks = []hook.Hook{{Pattern: "ask.*", Command: `echo "{\"from\":\"$SCAGENT_EVENT_FROM\",\"data\":$SCAGENT_EVENT_DATA}"`}}
+		}
+	}), agenttest.Setup(func(i int, a *agent.Agent) {
+		a.Answer("ask.go", func(context.Context, agent.Event) (any, error) { return "go", nil })
+	}))
+	c.WaitMembers(t)
+	for name, want := range map[string]string{"ask.hook": `{"from":"n1","data":7}`, "ask.go": `"go"`} {
+		replies, err := c.Agent(1).Request(t.Context(), tasks.On("n2"), name, 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for r := range replies {
+			var got json.RawMessage
+			if v := any(nil); r.Err == nil {
+				if err := r.Decode(&v); err != nil {
+					t.Fatal(err)
+				}
+				got, _ = json.Marshal(v)
+			}
+			if !jsonEqual(got, want) {
+				t.Errorf("%s: n2 replies %s, %v; want %s", name, got, r.Err, want)
+			}
 		}
 	}
-	next("first", 0)
-	for range 500 {
-		f.Append(api.Event{Event: "lost"})
-	}
-	for range api.FeedEvents {
-		f.Append(api.Event{Event: "kept"})
-	}
-	next(api.EventMissed, 500)
-	for range api.FeedEvents {
-		next("kept", 0)
-	}
-	f.Append(api.Event{Event: "last"})
-	next("last", 0)
+}
+
+func jsonEqual(got []byte, want string) bool {
+	var a, b any
+	return json.Unmarshal(got, &a) == nil && json.Unmarshal([]byte(want), &b) == nil && reflect.DeepEqual(a, b)
 }

@@ -41,7 +41,7 @@ func (h *Hooks) Answer(ctx context.Context, e api.Event) (bus.Data, bool, error)
 		defer func() { <-h.requests }()
 	default:
 		h.busy.Add(1)
-		return bus.Data{}, true, ErrBusy
+		return bus.Data{}, true, bus.ErrBusy
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

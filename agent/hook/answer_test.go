@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/scagent/scagent/agent/api"
+	"github.com/scagent/scagent/agent/bus"
 	"github.com/scagent/scagent/agent/hook"
 )
 
@@ -144,7 +145,7 @@ func TestOneRequestTooManyIsToldSo(t *testing.T) {
 		}()
 	}
 	f.awaitLog(`text="up"`, 2)
-	if _, ok, err := f.Answer(t.Context(), request("a")); !ok || !errors.Is(err, hook.ErrBusy) {
+	if _, ok, err := f.Answer(t.Context(), request("a")); !ok || !errors.Is(err, bus.ErrBusy) {
 		t.Errorf("a third Answer = %v, %v, want ErrBusy", ok, err)
 	}
 	f.emit(api.Event{Event: "a"}) // events have room of their own

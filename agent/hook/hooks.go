@@ -73,9 +73,6 @@ type Stats struct {
 	Dropped  uint64 // bytes of output that were not logged
 }
 
-// ErrBusy is the answer to a request when too many are being answered.
-var ErrBusy = errors.New("too many requests are being answered by hooks here already; ask again later")
-
 // ErrClosed is the answer to a request when the agent ends.
 var ErrClosed = errors.New("the agent is shutting down")
 
