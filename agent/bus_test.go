@@ -1,10 +1,17 @@
 package agent_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -13,6 +20,8 @@ import (
 	"github.com/scagent/scagent/agent"
 	"github.com/scagent/scagent/agent/agenttest"
 	"github.com/scagent/scagent/agent/bus"
+	"github.com/scagent/scagent/agent/port"
+	"github.com/scagent/scagent/agent/secret"
 	"github.com/scagent/scagent/tasks"
 )
 
@@ -536,4 +545,43 @@ func TestTaskEvents(t *testing.T) {
 			t.Errorf("workerTaskComplete: %+v on n1; want one, of the task", d)
 		}
 	})
+}
+
+// In a secured pool the sender of what is sent to a node is who its certificate says.
+func TestTheSenderOfAnEventIsWhoItsCertificateSays(t *testing.T) {
+	s := secret.New()
+	h := secured(t, secret.Chain{{Secret: s}})
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &caller{secret: s}
+	if c.keys, err = secret.NewKeyring(secret.Config{Chain: secret.Chain{{Secret: s}}, Key: key}); err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{
+		DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
+			return c.connect(t, h, port.SortHTTP, true)
+		},
+	}}
+	defer client.CloseIdleConnections()
+	for from, want := range map[string]int{
+		c.keys.Node():               http.StatusConflict, // no member, and so far believed
+		strings.Repeat("a", 26):     http.StatusBadRequest,
+		h.Self().ID:                 http.StatusBadRequest,
+		c.keys.Node()[:25] + "\x00": http.StatusBadRequest,
+	} {
+		letter := append([]byte{1, 0, byte(len(from))}, from...)
+		letter = append(letter, 1, '1', 1, 1, 10)      // boot, number, after, patience
+		letter = append(letter, 0, 0, 1, 1, 'x', 0, 0) // the event
+		res, err := client.Post("https://"+h.addr+bus.Path+"event", "application/octet-stream", bytes.NewReader(letter))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("an event from %q, sent by %q: %s %s, want %d", from, c.keys.Node(), res.Status, body, want)
+		}
+	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/go-msgpack/v2/codec"
 
 	"github.com/scagent/scagent/agent"
+	"github.com/scagent/scagent/agent/bus"
 	"github.com/scagent/scagent/agent/port"
 	"github.com/scagent/scagent/agent/secret"
 	"github.com/scagent/scagent/membership"
@@ -94,6 +95,12 @@ var doors = append([]door{
 		path := strings.Replace(taskOf(t, h), "/tasks/", "/runs/", 1) + "/events"
 		return strings.Contains(byHTTP(t, h, c, "GET", path, true, nil), `"result"`)
 	}},
+	{"events with a certificate", func(t *testing.T, h *host, c *caller) bool {
+		return byHTTP(t, h, c, "GET", bus.Path+"log?from=1&boot="+h.Self().Boot, true, nil) != ""
+	}},
+	{"events with a signature", func(t *testing.T, h *host, c *caller) bool {
+		return byHTTP(t, h, c, "GET", bus.Path+"log?from=1&boot="+h.Self().Boot, false, nil) != ""
+	}},
 	{"beacon", byBeacon},
 }, localAPI...)
 
@@ -103,12 +110,12 @@ var matrix = []struct {
 	gets string
 	make func(now, old *secret.Secret) *secret.Secret
 }{
-	{"no secret", "nnnnnnnnnnnnnnnynyn", func(_, _ *secret.Secret) *secret.Secret { return nil }},
-	{"right", "yyyyyyyynyynyyyynyn", func(now, _ *secret.Secret) *secret.Secret { return now }},
-	{"wrong", "nnnnnnnnnnnnnnnynyn", func(_, _ *secret.Secret) *secret.Secret { return secret.New() }},
-	{"worker-only", "yyynyyyynnnnnnyynyn", func(now, _ *secret.Secret) *secret.Secret { return now.Token() }},
-	{"rotated-out", "nnnnnnnnnnnnnnnynyn", func(_, old *secret.Secret) *secret.Secret { return old }},
-	{"worker-only, rotated-out", "nnnnnnnnnnnnnnnynyn", func(_, old *secret.Secret) *secret.Secret { return old.Token() }},
+	{"no secret", "nnnnnnnnnnnnnnnnnynyn", func(_, _ *secret.Secret) *secret.Secret { return nil }},
+	{"right", "yyyyyyyynyynyyynyynyn", func(now, _ *secret.Secret) *secret.Secret { return now }},
+	{"wrong", "nnnnnnnnnnnnnnnnnynyn", func(_, _ *secret.Secret) *secret.Secret { return secret.New() }},
+	{"worker-only", "yyynyyyynnnnnnynyynyn", func(now, _ *secret.Secret) *secret.Secret { return now.Token() }},
+	{"rotated-out", "nnnnnnnnnnnnnnnnnynyn", func(_, old *secret.Secret) *secret.Secret { return old }},
+	{"worker-only, rotated-out", "nnnnnnnnnnnnnnnnnynyn", func(_, old *secret.Secret) *secret.Secret { return old.Token() }},
 }
 
 // TestWhoGetsInWhere tries every door of an agent in a secured pool with every

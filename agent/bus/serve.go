@@ -106,7 +106,7 @@ func (b *Bus) serveEvent(w http.ResponseWriter, r *http.Request, sender string) 
 		return
 	}
 	l, err := decodeLetter(body)
-	if err != nil || sender != "" && sender != l.from {
+	if err != nil || l.from == b.cfg.Self.ID || sender != "" && sender != l.from {
 		b.mu.Lock()
 		b.stats.Malformed++
 		b.mu.Unlock()
