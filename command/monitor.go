@@ -106,6 +106,9 @@ func printEvents(e *Env, stream *client.EventStream, asJSON bool, last uint64) (
 	}
 }
 
+// maxEventData is how many characters of an event's data are on its line.
+const maxEventData = 1000
+
 // formatEvent is an event on one line.
 func formatEvent(ev *api.Event) string {
 	words := []string{ev.Time.UTC().Format("15:04:05.000"), ev.Event}
@@ -123,7 +126,7 @@ func formatEvent(ev *api.Event) string {
 	}
 	if ev.Data != nil {
 		if b, err := ev.Data.MarshalJSON(); err == nil { // it came as JSON
-			words = append(words, string(b))
+			words = append(words, shorten(string(b), maxEventData))
 		}
 	}
 	if m := ev.Member; m != nil {

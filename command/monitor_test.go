@@ -19,14 +19,19 @@ func TestMonitorPrintsEventsOfTheBus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	big, err := bus.Pack(strings.Repeat("b", 2*maxEventData))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for want, e := range map[string]api.Event{
-		`chat.hi from n1 {"text":"<hi>","to":["all"]}`: {Event: "chat.hi", From: "n1", FromID: "abc", Lamport: 7, Data: &data},
-		`chat.bye from n\x1b1`:                         {Event: "chat.bye", From: "n\x1b1"},
-		`load from n1 (wants a reply)`:                 {Event: "load", From: "n1", Request: true},
-		`missed 17 events`:                             {Event: "missed", Missed: 17},
-		`missed 1 event`:                               {Event: "missed", Missed: 1},
-		`missed events`:                                {Event: "missed"},
-		`missed 2 events from n1`:                      {Event: "missed", Missed: 2, From: "n1"},
+		`chat.hi from n1 {"text":"<hi>","to":["all"]}`:              {Event: "chat.hi", From: "n1", FromID: "abc", Lamport: 7, Data: &data},
+		`chat.bye from n\x1b1`:                                      {Event: "chat.bye", From: "n\x1b1"},
+		`big from n1 "` + strings.Repeat("b", maxEventData-1) + "…": {Event: "big", From: "n1", Data: &big},
+		`load from n1 (wants a reply)`:                              {Event: "load", From: "n1", Request: true},
+		`missed 17 events`:                                          {Event: "missed", Missed: 17},
+		`missed 1 event`:                                            {Event: "missed", Missed: 1},
+		`missed events`:                                             {Event: "missed"},
+		`missed 2 events from n1`:                                   {Event: "missed", Missed: 2, From: "n1"},
 	} {
 		e.Time = at
 		if got := formatEvent(&e); got != "05:06:07.008 "+want {
