@@ -4,7 +4,6 @@ package test
 
 import (
 	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -15,9 +14,7 @@ import (
 // lose has a host lose so many percent of the packets that come to it.
 func (h *host) lose(percent int) {
 	h.lab.t.Helper()
-	if _, err := exec.LookPath("nft"); err != nil {
-		h.lab.t.Skip("SKIPPED: no nft, which loses packets; install nftables")
-	}
+	need(h.lab.t, "nft")
 	cmd := h.Command("nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(fmt.Sprintf(
 		"table inet lossy {\n chain in {\n  type filter hook input priority -300\n  iifname lo accept\n  numgen random mod 100 < %d drop\n }\n}\n", percent))
