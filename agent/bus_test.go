@@ -585,3 +585,37 @@ func TestTheSenderOfAnEventIsWhoItsCertificateSays(t *testing.T) {
 		}
 	}
 }
+
+// docs/bus.md: "Of each sender's events gossip has one message of at most about 600 bytes to
+// carry, however many there are, behind the pool's own news".
+func TestALoopOfEventsDoesNotDelayThePool(t *testing.T) {
+	took := func(loop bool) (d time.Duration) {
+		synctest.Test(t, func(t *testing.T) {
+			c := agenttest.New(t, 16)
+			c.WaitMembers(t)
+			ctx, stop := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			defer stop()
+			for i := 1; loop && i <= 4; i++ {
+				wg.Go(func() {
+					for ctx.Err() == nil {
+						c.Agent(i).Send(ctx, tasks.All(), "loop", make([]byte, 200))
+						time.Sleep(time.Millisecond)
+					}
+				})
+			}
+			time.Sleep(5 * time.Second)
+			began := time.Now()
+			c.Add(t)
+			c.WaitMembers(t)
+			d = time.Since(began)
+		})
+		return d
+	}
+	quiet, busy := took(false), took(true)
+	t.Logf("a new member is known everywhere after %v, and after %v while four others send 1,000 events a second each", quiet, busy)
+	if busy > 2*quiet+time.Second {
+		t.Errorf("a new member is known everywhere after %v, and after %v during a loop of events; want not much more", quiet, busy)
+	}
+}
