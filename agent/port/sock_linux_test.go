@@ -152,6 +152,19 @@ func numberOf(c net.PacketConn) string {
 	return ":" + strconv.Itoa(c.LocalAddr().(*net.UDPAddr).Port)
 }
 
+// udpAlone is udp at a number of which nobody has the TCP port, which other tests
+// that run now may have of any number.
+func udpAlone(t *testing.T, addr string, shared bool) net.PacketConn {
+	t.Helper()
+	for {
+		c := udp(t, addr, shared)
+		if l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", c.LocalAddr().String()); err == nil {
+			l.Close()
+			return c
+		}
+	}
+}
+
 // A program that holds only the UDP port of a number keeps us from it, even one
 // that would let others in.
 func TestTakenUDPPort(t *testing.T) {
@@ -165,7 +178,7 @@ func TestTakenUDPPort(t *testing.T) {
 		{"wildcard shared, both families", "0.0.0.0:0", "[::]", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			taken := c.bind + numberOf(udp(t, c.taken, c.shared))
+			taken := c.bind + numberOf(udpAlone(t, c.taken, c.shared))
 			_, err := port.Open(t.Context(), port.Config{Bind: taken, Strict: true})
 			if err == nil || !strings.HasPrefix(err.Error(), "UDP address "+taken+" is taken by another program; ") {
 				t.Errorf("strict Open(%s) = %v, want that UDP of it is taken", taken, err)
