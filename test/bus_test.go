@@ -15,12 +15,7 @@ import (
 func (h *host) lose(percent int) {
 	h.lab.t.Helper()
 	need(h.lab.t, "nft")
-	cmd := h.Command("nft", "-f", "-")
-	cmd.Stdin = strings.NewReader(fmt.Sprintf(
-		"table inet lossy {\n chain in {\n  type filter hook input priority -300\n  iifname lo accept\n  numgen random mod 100 < %d drop\n }\n}\n", percent))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		h.lab.t.Fatalf("nft: %v\n%s", err, out)
-	}
+	h.nft(fmt.Sprintf("table inet lossy {\n chain in {\n  type filter hook input priority -300\n  iifname lo accept\n  numgen random mod 100 < %d drop\n }\n}\n", percent))
 }
 
 // TestEventsOverANetworkThatLosesPackets sends events between hosts, to all and in
