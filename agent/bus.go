@@ -69,7 +69,7 @@ func (a *Agent) answer(ctx context.Context, e bus.Event) (bus.Data, error) {
 	ev := a.apiEvent(e)
 	ev.Time = api.Time{Time: time.Now()}
 	if f := a.answererOf(e.Name); f != nil {
-		return call(ctx, f, ev)
+		return a.call(ctx, f, ev)
 	}
 	d, answered, err := a.answerHook(ctx, ev)
 	if !answered && err == nil {

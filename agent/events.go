@@ -84,7 +84,8 @@ func (a *Agent) Send(ctx context.Context, to tasks.Target, event string, data an
 
 // Request sends an event to members, as Send does, and yields what each of them replies
 // or why it does not, as that comes. It ends when that is known of all, with ctx at
-// the latest; bus.DefaultPatience if that has no deadline. See Answer.
+// the latest; bus.DefaultPatience if that has no deadline. Who stops ranging over it
+// waits for no others. See Answer.
 func (a *Agent) Request(ctx context.Context, to tasks.Target, event string, data any) (iter.Seq[Reply], error) {
 	d, err := bus.Pack(data)
 	if err != nil {
@@ -96,9 +97,7 @@ func (a *Agent) Request(ctx context.Context, to tasks.Target, event string, data
 		cancel()
 		return nil, fmt.Errorf("request %s: %w", event, err)
 	}
-	stop := context.AfterFunc(a.ctx, cancel)
 	return func(yield func(Reply) bool) {
-		defer stop()
 		defer cancel()
 		for r := range results {
 			if !yield(replyOf(r)) {
@@ -202,7 +201,9 @@ func (a *Agent) Events(ctx context.Context, patterns ...string) (iter.Seq[Event]
 	if err != nil {
 		return nil, err
 	}
+	stop := context.AfterFunc(ctx, sub.Close) // also of who never ranges over it
 	return func(yield func(Event) bool) {
+		defer stop()
 		defer sub.Close()
 		for {
 			e, err := sub.Next(ctx)
@@ -214,31 +215,24 @@ func (a *Agent) Events(ctx context.Context, patterns ...string) (iter.Seq[Event]
 }
 
 // On calls f with each event whose name matches the pattern, one after the other, until
-// stop is called or the agent is closed; stop does not wait for f. What a slow f misses
-// is as with Events. It may be called before Start.
+// stop is called or the agent is closed. Neither waits for f, which may call both. What a
+// slow f misses is as with Events. It may be called before Start.
 func (a *Agent) On(pattern string, f func(Event)) (stop func(), err error) {
 	sub, err := a.subscribe([]string{pattern})
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(a.ctx)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.state == closed {
-		cancel()
-		sub.Close()
-		return nil, ErrClosed
-	}
-	a.wg.Go(func() {
+	go func() { // which Close does not wait for: f may have called it
 		defer sub.Close()
 		for {
 			e, err := sub.Next(ctx)
-			if err != nil {
+			if err != nil || ctx.Err() != nil {
 				return
 			}
 			f(e)
 		}
-	})
+	}()
 	return cancel, nil
 }
 
@@ -291,10 +285,11 @@ func (a *Agent) answererOf(event string) func(context.Context, Event) (any, erro
 }
 
 // call calls an answering function.
-func call(ctx context.Context, f func(context.Context, Event) (any, error), e Event) (d bus.Data, err error) {
+func (a *Agent) call(ctx context.Context, f func(context.Context, Event) (any, error), e Event) (d bus.Data, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+			a.cfg.Logger.Printf("[ERR] agent: an answering function panicked: event=%s panic=%q stack=%q", e.Event, fmt.Sprint(r), debug.Stack())
+			err = fmt.Errorf("panic: %v", r)
 		}
 	}()
 	v, err := f(ctx, e)

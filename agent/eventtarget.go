@@ -40,7 +40,7 @@ func (a *Agent) eventPeers(to tasks.Target, event string) ([]bus.Peer, error) {
 	}
 	var peers []bus.Peer
 	for _, m := range chosen {
-		if !slices.Contains(except, m) {
+		if !contains(except, m) {
 			peers = append(peers, peerOf(m))
 		}
 	}
@@ -77,7 +77,7 @@ func (a *Agent) named(names []string) (found []*membership.Member, err error) {
 		case 0:
 			return nil, fmt.Errorf("%w: %q is not in the pool; see scagent members", bus.ErrNoMatch, name)
 		case 1:
-			if !slices.Contains(found, same[0]) {
+			if !contains(found, same[0]) {
 				found = append(found, same[0])
 			}
 		default:
@@ -113,4 +113,9 @@ func (a *Agent) matching(where string) (found []*membership.Member, err error) {
 		return nil, fmt.Errorf("%w: %s", bus.ErrNoMatch, q.Explain(nodes))
 	}
 	return found, nil
+}
+
+// contains compares ids: of a member that has changed there are several Members.
+func contains(members []*membership.Member, m *membership.Member) bool {
+	return slices.ContainsFunc(members, func(x *membership.Member) bool { return x.ID == m.ID })
 }

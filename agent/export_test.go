@@ -45,3 +45,15 @@ func (a *Agent) AskOwners(w http.ResponseWriter, r *http.Request, owners []strin
 	}
 	return a.askOwners(w, r, owners, id)
 }
+
+// EventPeers are the ids of the members that a target of an event means.
+func (a *Agent) EventPeers(to tasks.Target, event string) (ids []string, err error) {
+	peers, err := a.eventPeers(to, event)
+	for _, p := range peers {
+		ids = append(ids, p.ID)
+	}
+	return ids, err
+}
+
+// Wants is that of the feed.
+func (a *Agent) Wants(event string) bool { return a.feed.Wants(event) }

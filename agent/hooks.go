@@ -35,10 +35,14 @@ func (a *Agent) openHooks() (err error) {
 	hc.Subscribe = func(p bus.Pattern) hook.Source { return a.feed.Subscribe(0, p) }
 	hc.Environ, hc.Env = os.Environ(), a.hookEnv()
 	hc.Mark, hc.Nets = hook.Mark(a.hooks.supervisor.Dir()), a.hooks.supervisor.Nets()
-	if a.hooks.Hooks, err = hook.New(hc); err != nil {
+	h, err := hook.New(hc)
+	if err != nil {
 		return err
 	}
-	a.hooks.Start()
+	h.Start()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.hooks.Hooks = h // others ask already
 	return nil
 }
 
@@ -55,10 +59,17 @@ func (a *Agent) hookEnv() []string {
 	return env
 }
 
+// runningHooks returns the hooks; nil where there are none, and before they run.
+func (a *Agent) runningHooks() *hook.Hooks {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.hooks.Hooks
+}
+
 // closeHooks ends the hooks, and what they have started.
 func (a *Agent) closeHooks() error {
-	if a.hooks.Hooks != nil {
-		a.hooks.Close()
+	if h := a.runningHooks(); h != nil {
+		h.Close()
 	}
 	if a.hooks.supervisor != nil {
 		return a.hooks.supervisor.Close()
@@ -69,8 +80,9 @@ func (a *Agent) closeHooks() error {
 // answerHook has a request answered by a hook. It reports false when there is none
 // for it.
 func (a *Agent) answerHook(ctx context.Context, e api.Event) (bus.Data, bool, error) {
-	if a.hooks.Hooks == nil {
+	h := a.runningHooks()
+	if h == nil {
 		return bus.Data{}, false, nil
 	}
-	return a.hooks.Answer(ctx, e)
+	return h.Answer(ctx, e)
 }

@@ -122,7 +122,7 @@ func (a *Agent) counters() map[string]uint64 {
 	if a.local.socket != nil {
 		c["api_refused_peers"] = a.local.socket.Refused()
 	}
-	if h := a.hooks.Hooks; h != nil {
+	if h := a.runningHooks(); h != nil {
 		s := h.Stats()
 		c["hook_runs"], c["hook_runs_failed"], c["hook_runs_timed_out"] = s.Runs, s.Failed, s.TimedOut
 		c["hook_events_missed"], c["hook_requests_busy"], c["hook_output_dropped_bytes"] = s.Missed, s.Busy, s.Dropped

@@ -42,7 +42,7 @@ func (a *Agent) onEvent(e membership.Event) {
 		a.writeMember(m)
 	}
 	if !m.Self && m.Status.Present() && e.Type != membership.MemberUpdate {
-		a.bus.Greet()
+		a.bus.Greet(m.ID)
 	}
 	am := apiMember(m)
 	a.feed.Append(api.Event{Event: string(e.Type), Member: &am})

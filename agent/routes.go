@@ -20,6 +20,8 @@ const (
 	anyone                       // and programs such as curl, by a signature: see secret.SignRequest
 )
 
+const busPath = bus.Path
+
 // route is a pattern of the public server.
 type route struct {
 	pattern string
@@ -35,7 +37,7 @@ func (a *Agent) routes() []route {
 		{"/scagent/v1/document/", members, a.pool.DocumentHandler()},
 		{tasksPath, submitters, owned},
 		{runsPath, submitters, owned},
-		{bus.Path, members, a.bus.Handler(a.sender)},
+		{busPath, members, a.bus.Handler(a.sender)},
 	}
 	if a.keys != nil {
 		rs = append(rs, route{"GET " + secretPath, members, http.HandlerFunc(a.tellSecret)})

@@ -3,6 +3,7 @@ package membership
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -81,4 +82,26 @@ func TestWhatWasSentLeastGoesFirst(t *testing.T) {
 	if got := l.take(1, 100, 9); len(got) != 1 || got[0][0] != 2 {
 		t.Errorf("take = %v; want the later one alone", got)
 	}
+}
+
+// One forged message does not shut a member's later ones out for the rest of its life.
+func TestAForgedVersionKeepsOutNoneForGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := newLab(t).pool(3, nil)
+		time.Sleep(10 * time.Second)
+		l := &letter{kind: mailLatest, from: nodes[0].roster.self, payload: []byte("lie")}
+		for i := range 8 {
+			l.id[i] = math.MaxUint8
+		}
+		nodes[2].mail.receive(l.encode())
+		for range 60 {
+			if err := nodes[0].BroadcastLatest([]byte("true")); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if got := nodes[2].heard(); !slices.Contains(got, "aa true") {
+			t.Errorf("heard %q", got)
+		}
+	})
 }

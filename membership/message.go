@@ -166,7 +166,7 @@ func (m *mail) receive(b []byte) {
 	case mailDirect:
 	case mailLatest:
 		p.mu.Lock()
-		newer := p.roster.newer(l.from, l.version())
+		newer := p.roster.newer(l.from, l.version(), time.Now())
 		p.mu.Unlock()
 		if !newer {
 			return

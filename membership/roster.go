@@ -28,7 +28,8 @@ type process struct {
 
 	farewell time.Time // when its leave message came; zero: none
 
-	latest uint64 // version of the newest message of which only the latest matters
+	latest   uint64 // version of the newest message of which only the latest matters
+	latestAt time.Time
 
 	suspect     bool
 	suspectedAt uint32 // incarnation that is under suspicion
@@ -72,15 +73,19 @@ func newRoster(self string) *roster {
 }
 
 // newer notes the version of a message of which only the latest matters, and reports
-// whether it is newer than what was heard. Of a process that is not known to be alive none is.
-func (r *roster) newer(name string, version uint64) bool {
+// whether it is newer than what was heard. Of a process that is not known to be alive
+// none is. When none has come for latestTTL any is: none is on its way for so long, and
+// one with a forged version must not keep out those that follow for good.
+func (r *roster) newer(name string, version uint64, now time.Time) bool {
 	p := r.find(name)
-	if p == nil || !p.alive || version <= p.latest {
+	if p == nil || !p.alive || version <= p.latest && now.Sub(p.latestAt) < latestTTL {
 		return false
 	}
-	p.latest = version
+	p.latest, p.latestAt = version, now
 	return true
 }
+
+const latestTTL = 10 * time.Second
 
 // find returns the process with the given name in gossip, or nil.
 func (r *roster) find(name string) *process {

@@ -198,6 +198,7 @@ func TestFloodOfStrangersTakesNoMemory(t *testing.T) {
 				time.Sleep(20 * time.Millisecond)
 			}
 		}
+		synctest.Wait() // for the last of them
 		if !allSee(nodes, 3) {
 			t.Error("the flood evicted a member")
 		}

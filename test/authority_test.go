@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/scagent/scagent/agent/bus"
 )
 
 // TestEveryMessageSaysWhoMaySendIt holds the table of docs/security.md against the
@@ -79,7 +81,7 @@ func TestEveryMessageSaysWhoMaySendIt(t *testing.T) {
 
 	// HTTP: a route for each composite literal in routes.
 	routes := 0
-	paths := map[string]string{"blobPath": "/scagent/v1/blob/", "secretPath": "/scagent/v1/secret", "tasksPath": "/scagent/v1/tasks/", "runsPath": "/scagent/v1/runs/"}
+	paths := map[string]string{"blobPath": "/scagent/v1/blob/", "secretPath": "/scagent/v1/secret", "tasksPath": "/scagent/v1/tasks/", "runsPath": "/scagent/v1/runs/", "busPath": bus.Path}
 	callers := map[string]string{"members": "member", "submitters": "submit", "anyone": "member"}
 	inspect(t, "../agent/routes.go", func(n ast.Node) {
 		c, ok := n.(*ast.CompositeLit)

@@ -79,7 +79,6 @@ type Bus struct {
 	log     outLog
 	direct  uint64             // number of the last event to one node
 	streams map[string]*stream // by sender
-	seen    recent
 	stats   Stats
 }
 
@@ -149,19 +148,42 @@ func (b *Bus) SendAll(ctx context.Context, name string, d Data) error {
 
 // pay waits until an event may be sent to so many nodes.
 func (b *Bus) pay(ctx context.Context, d Data, nodes int) error {
-	if err := b.paid.WaitN(ctx, min(max(minCost, d.Len())*nodes, sendBurst)); err != nil {
-		return fmt.Errorf("events are sent faster than %d MB a second: %w", sendRate>>20, err)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(b.ctx, cancel)()
+	for cost := max(minCost, d.Len()) * nodes; cost > 0; cost -= sendBurst {
+		if err := b.paid.WaitN(ctx, min(cost, sendBurst)); err != nil {
+			if b.ctx.Err() != nil {
+				return ErrClosed
+			}
+			return fmt.Errorf("events are sent faster than %d MB a second: %w", sendRate>>20, err)
+		}
 	}
 	return nil
 }
 
-// Greet is called when a node has come, or come back: it is told of recent events,
-// which it may have missed.
-func (b *Bus) Greet() { signal(b.repeat) }
+// Greet is called when a node has come, or come back: it is told of recent events, which
+// it may have missed, and asked for those that are missing here.
+func (b *Bus) Greet(node string) {
+	signal(b.repeat)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.streams[node]; s != nil {
+		b.catchUpLocked(s, false)
+	}
+}
 
-// hear sets the clock after a message of another node (Lamport, "Time, clocks, and
+// maxLeap is how far the clock goes at once. No pool has sent so many events; a lie that
+// took it to its end would stop it everywhere.
+const maxLeap = 1 << 40
+
+// hearLocked sets the clock after a message of another node (Lamport, "Time, clocks, and
 // the ordering of events in a distributed system", 1978).
-func (b *Bus) hearLocked(lamport uint64) { b.lamport = max(b.lamport, lamport) }
+func (b *Bus) hearLocked(lamport uint64) {
+	if lamport > b.lamport && lamport-b.lamport <= maxLeap {
+		b.lamport = lamport
+	}
+}
 
 func (b *Bus) sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)

@@ -69,6 +69,9 @@ func decodeLetter(b []byte) (l letter, err error) {
 	return l, r.end()
 }
 
+// maxPosts is to how many nodes an event is sent at once; to the others after that.
+const maxPosts = 256
+
 // DefaultPatience is how long a node is waited for whose ctx has no deadline.
 const DefaultPatience = 10 * time.Second
 
@@ -129,9 +132,15 @@ func (b *Bus) post(ctx context.Context, to []Peer, name string, d Data, request 
 		patience: time.Until(deadline), item: item{lamport: b.lamport, at: now, name: name, data: d}}
 	body := l.encode(now)
 	results := make(chan Result, len(to))
+	turns := make(chan struct{}, len(to))
+	if !request { // which waits for its answers
+		turns = make(chan struct{}, maxPosts)
+	}
 	var posts sync.WaitGroup
 	for _, p := range to {
 		posts.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
 			r := Result{Peer: p}
 			if p.ID == b.cfg.Self.ID {
 				if r.Data, r.Err = b.receive(ctx, &l); r.Err != nil && ctx.Err() != nil {
@@ -203,7 +212,7 @@ func (b *Bus) postOnce(ctx context.Context, p Peer, body []byte) (Data, error) {
 	if err != nil {
 		return Data{}, err
 	}
-	req.Header.Set("Content-Type", "application/octet-stream")
+	req.Header.Set("Content-Type", contentType)
 	res, err := b.cfg.Client.Do(req)
 	if err != nil {
 		return Data{}, fmt.Errorf("%w: %w", errBroken, err)

@@ -57,12 +57,18 @@ type item struct {
 //	1        how the data is written: 0 there is none, 1 JSON, 2 msgpack
 //	uvarint+n data, its length first
 func (it *item) append(b []byte, now time.Time) []byte {
+	return append(it.appendHead(b, now), it.data.bytes...)
+}
+
+// appendHead appends all but the data's bytes.
+func (it *item) appendHead(b []byte, now time.Time) []byte {
 	b = binary.AppendUvarint(b, uint64(max(0, now.Sub(it.at).Milliseconds())))
 	b = binary.AppendUvarint(b, it.seq)
 	b = binary.AppendUvarint(b, it.lamport)
 	b = append(b, byte(len(it.name)))
 	b = append(b, it.name...)
-	return it.data.append(b)
+	b = append(b, byte(it.data.encoding))
+	return binary.AppendUvarint(b, uint64(it.data.Len()))
 }
 
 // size is at most how many bytes append adds.

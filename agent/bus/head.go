@@ -90,7 +90,10 @@ func (b *Bus) announce() {
 		case <-b.news:
 			fresh = true
 		case <-b.repeat:
-			repeats, repeatAt = 0, time.Now().Add(headAgain[0])
+			repeats = 0
+			if soon := time.Now().Add(headAgain[0]); repeatAt.IsZero() || repeatAt.After(soon) {
+				repeatAt = soon // and not later, however many come
+			}
 		case <-timer.C:
 		}
 		if wait := headInterval - time.Since(last); wait > 0 && !b.sleep(b.ctx, wait) {
@@ -105,7 +108,7 @@ func (b *Bus) announce() {
 		switch {
 		case fresh:
 			repeats, repeatAt = 0, last.Add(headAgain[0])
-			round.begin(b.cfg.Peers)
+			round.begin(b.cfg.Peers())
 		case !repeatAt.IsZero() && !last.Before(repeatAt):
 			repeat, repeatAt = true, time.Time{}
 			if repeats++; repeats < len(headAgain) {
@@ -132,12 +135,20 @@ type round struct {
 }
 
 // begin has all nodes get a new head: first those that had not got the one before.
-func (r *round) begin(peers func() []Peer) {
-	if r.left == 0 {
-		r.peers, r.at = peers(), 0
-		rand.Shuffle(len(r.peers), func(i, j int) { r.peers[i], r.peers[j] = r.peers[j], r.peers[i] })
+func (r *round) begin(all []Peer) {
+	waits := make(map[string]int, r.left) // place among those that wait
+	for i := range r.left {
+		waits[r.peers[(r.at+i)%len(r.peers)].ID] = i
 	}
-	r.left = len(r.peers)
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	place := func(p Peer) int {
+		if i, ok := waits[p.ID]; ok {
+			return i
+		}
+		return len(waits)
+	}
+	slices.SortStableFunc(all, func(p, q Peer) int { return place(p) - place(q) })
+	r.peers, r.at, r.left = all, 0, len(all)
 }
 
 // next returns who gets it now.
@@ -179,30 +190,31 @@ func (b *Bus) Hear(from string, msg []byte) {
 		b.mu.Unlock()
 		return
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	p, ok := b.cfg.Peer(from)
 	if !ok || p.Boot != h.boot {
 		return // gossip has not told of it yet; the head is sent again
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	s := b.streamLocked(p)
 	b.hearLocked(h.lamport)
 	s.head = max(s.head, h.last)
 	if s.next == 0 && h.quiet > b.lacks(p) {
 		s.next = h.last + 1 - uint64(len(h.items)) // what came before is from before this node knew the sender
 	}
-	for i, it := range h.items {
-		if s.next == 0 || it.seq < s.next || len(s.early) >= maxEarly {
-			continue
-		}
-		if h.ages[i] > b.lacks(p) && s.next == it.seq {
+	for i := range h.items {
+		switch it := &h.items[i]; {
+		case s.next == 0 || it.seq < s.next:
+		case it.seq == s.next && !s.proved && h.ages[i] > b.lacks(p):
 			s.next++ // the same
-			continue
+		case it.seq == s.next:
+			b.deliverLocked(s, it)
+		case len(s.early) < maxEarly:
+			if s.early == nil {
+				s.early = make(map[uint64]item)
+			}
+			s.early[it.seq] = *it
 		}
-		if s.early == nil {
-			s.early = make(map[uint64]item)
-		}
-		s.early[it.seq] = it
 	}
 	b.advanceLocked(s)
 	b.catchUpLocked(s, false)

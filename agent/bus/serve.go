@@ -6,52 +6,24 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
 )
 
 const (
-	maxAnswers = 64   // requests that are answered at once; further ones are refused
-	maxRecent  = 4096 // letters that are remembered, so that each is taken once
+	maxAnswers = 64 // requests that are answered at once; further ones are refused
 	// maxPatience bounds how long somebody can wait for a reply.
 	maxPatience = time.Hour
 )
 
+// errUnknown is the answer to a letter whose sender is not known, or has events to all
+// that come first and did not.
+var errUnknown = errors.New("it does not know the sender, or has not got what that sent before")
+
 // errTwice is the answer to a request that came before.
 var errTwice = errors.New("the connection broke while it answered")
-
-// letterID tells letters apart.
-type letterID struct {
-	from, boot string
-	number     uint64
-}
-
-// recent knows the last letters.
-type recent struct {
-	set  map[letterID]struct{}
-	ring []letterID
-	next int
-}
-
-// first notes a letter and reports whether it is new.
-func (r *recent) first(id letterID) bool {
-	if _, ok := r.set[id]; ok {
-		return false
-	}
-	if r.set == nil {
-		r.set = make(map[letterID]struct{})
-	}
-	if len(r.ring) < maxRecent {
-		r.ring = append(r.ring, id)
-	} else {
-		delete(r.set, r.ring[r.next])
-		r.ring[r.next] = id
-		r.next = (r.next + 1) % maxRecent
-	}
-	r.set[id] = struct{}{}
-	return true
-}
 
 // Handler answers other nodes, below Path. sender says who sends a request, if the
 // connection proves it; else it is empty.
@@ -89,17 +61,29 @@ func (b *Bus) serveLog(w http.ResponseWriter, r *http.Request) {
 	if len(items) > 0 {
 		first = items[0].seq
 	}
-	body := binary.AppendUvarint(binary.AppendUvarint(nil, first), last)
+	head := binary.AppendUvarint(binary.AppendUvarint(nil, first), last)
+	// The data is that of the log: many may ask for it at once.
+	parts := net.Buffers{head}
+	size := len(head)
 	for i := range items {
-		body = items[i].append(body, now)
+		head := items[i].appendHead(nil, now)
+		parts = append(parts, head, items[i].data.bytes)
+		size += len(head) + items[i].data.Len()
 	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.Write(body) // an error: the other side asks again
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(size))
+	parts.WriteTo(w) // an error: the other side asks again
 }
+
+// contentType is that of letters too: no page of a browser may send it without asking.
+const contentType = "application/octet-stream"
 
 // serveEvent takes a letter.
 func (b *Bus) serveEvent(w http.ResponseWriter, r *http.Request, sender string) {
+	if r.Header.Get("Content-Type") != contentType || r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+		http.Error(w, "want "+contentType+", and no page of a browser", http.StatusForbidden)
+		return
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxLetterBytes))
 	if err != nil {
 		http.Error(w, "the event did not come whole, or is too large", http.StatusBadRequest)
@@ -135,7 +119,7 @@ func (b *Bus) serveEvent(w http.ResponseWriter, r *http.Request, sender string) 
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
-	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Type", contentType)
 	w.Write(d.append(nil)) // an error: whoever asked has gone
 }
 
@@ -143,19 +127,28 @@ func (b *Bus) serveEvent(w http.ResponseWriter, r *http.Request, sender string) 
 func (b *Bus) receive(ctx context.Context, l *letter) (Data, error) {
 	self := l.from == b.cfg.Self.ID
 	if !self && !b.after(ctx, l.from, l.boot, l.after) {
-		return Data{}, errors.New("the sender's earlier events did not come in time, or it is not known here")
+		return Data{}, errUnknown
 	}
 	b.mu.Lock()
 	if b.ctx.Err() != nil {
 		b.mu.Unlock()
 		return Data{}, ErrClosed
 	}
-	if !b.seen.first(letterID{l.from, l.boot, l.number}) {
-		b.mu.Unlock()
-		if l.request {
-			return Data{}, errTwice
+	if !self {
+		switch s := b.streams[l.from]; {
+		case s == nil || s.peer.Boot != l.boot:
+			b.mu.Unlock()
+			return Data{}, errUnknown
+		case s.letters.old(l.number):
+			b.mu.Unlock()
+			return Data{}, errors.New("it took too long on its way")
+		case !s.letters.first(l.number):
+			b.mu.Unlock()
+			if l.request {
+				return Data{}, errTwice
+			}
+			return Data{}, nil
 		}
-		return Data{}, nil
 	}
 	b.hearLocked(l.item.lamport)
 	e := Event{Name: l.item.name, From: l.from, Lamport: l.item.lamport, Data: l.item.data, Request: l.request}

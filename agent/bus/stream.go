@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -10,8 +11,10 @@ import (
 	"time"
 )
 
-// stream is what this node has of one sender's events to all.
+// stream is what this node has of one sender's events.
 type stream struct {
+	letters window // events to this node alone
+
 	peer  Peer
 	next  uint64          // seq that is delivered next; 0: it is not known yet
 	head  uint64          // the newest seq that was heard of
@@ -22,8 +25,8 @@ type stream struct {
 	proved bool
 
 	pulling bool
-	idle    bool          // it only waits to prove next
-	urgent  chan struct{} // cap 1: somebody waits for the pull
+	hurry   bool          // somebody waits for what is fetched
+	wake    chan struct{} // cap 1: there is more to fetch, or more of a hurry
 	moved   chan struct{} // closed, and replaced, when next has grown; nil: nobody waits
 }
 
@@ -33,6 +36,11 @@ const (
 	// slack is how much earlier than this node the sender may have noticed that both
 	// are in one pool.
 	slack = 10 * time.Second
+
+	// knownWithin is how long a letter waits for its sender to be known, knownAgain how
+	// often is looked.
+	knownWithin = 5 * time.Second
+	knownAgain  = 50 * time.Millisecond
 
 	pullBytes   = 1 << 20 // of one answer, unless one event is larger
 	pullTimeout = 30 * time.Second
@@ -53,7 +61,7 @@ func (b *Bus) streamLocked(p Peer) *stream {
 		if s == nil && len(b.streams) >= maxStreams {
 			b.forgetLocked()
 		}
-		s = &stream{peer: p, urgent: make(chan struct{}, 1)}
+		s = &stream{peer: p, wake: make(chan struct{}, 1)}
 		b.streams[p.ID] = s
 	}
 	return s
@@ -70,8 +78,13 @@ func (b *Bus) forgetLocked() {
 	}
 }
 
-// advanceLocked delivers what is in order.
+// advanceLocked delivers what came early and is in order now.
 func (b *Bus) advanceLocked(s *stream) {
+	for seq := range s.early {
+		if seq < s.next {
+			delete(s.early, seq)
+		}
+	}
 	for {
 		it, ok := s.early[s.next]
 		if !ok {
@@ -100,15 +113,13 @@ func (s *stream) behind() bool { return s.next <= s.head }
 func (s *stream) asks() bool { return s.behind() || !s.proved }
 
 // catchUpLocked has the events fetched that were heard of and did not come.
-func (b *Bus) catchUpLocked(s *stream, urgent bool) {
+func (b *Bus) catchUpLocked(s *stream, hurry bool) {
 	if !s.asks() || b.ctx.Err() != nil {
 		return
 	}
-	urgent = urgent || s.pulling && s.idle && s.behind()
-	if urgent {
-		signal(s.urgent)
-	}
+	s.hurry = s.hurry || hurry
 	if s.pulling {
+		signal(s.wake)
 		return
 	}
 	s.pulling = true
@@ -120,14 +131,7 @@ func (b *Bus) pullAll(s *stream) {
 	ctx, cancel := b.cfg.While(b.ctx, s.peer.ID)
 	defer cancel()
 	for again := pullAgain; ; {
-		// All nodes notice at once: who asks later gets more at a time.
-		spread := pullSpread * time.Duration(2+b.cfg.Count())
-		b.mu.Lock()
-		if s.idle = !s.behind(); s.idle {
-			spread += proveSpread
-		}
-		b.mu.Unlock()
-		b.await(ctx, s, rand.N(spread))
+		b.awaitTurn(ctx, s)
 		err := b.pullOne(ctx, s)
 		b.mu.Lock()
 		b.stats.Pulls++
@@ -145,19 +149,39 @@ func (b *Bus) pullAll(s *stream) {
 			continue
 		}
 		b.cfg.Logger.Printf("[DEBUG] bus: events not fetched: node=%s err=%q", s.peer.ID, err)
-		b.await(ctx, s, jitter(again))
+		b.sleep(ctx, jitter(again))
 		again = min(2*again, pullSlow)
 	}
 }
 
-// await sleeps, unless somebody is in a hurry.
-func (b *Bus) await(ctx context.Context, s *stream, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-s.urgent:
-	case <-ctx.Done():
+// awaitTurn waits before the sender is asked, unless somebody is in a hurry: all nodes
+// notice at once that they lack something, and who asks later gets more at a time.
+func (b *Bus) awaitTurn(ctx context.Context, s *stream) {
+	spread := pullSpread * time.Duration(2+b.cfg.Count())
+	turn := rand.N(spread)
+	began := time.Now()
+	for {
+		b.mu.Lock()
+		hurry, idle := s.hurry, !s.behind()
+		s.hurry = false
+		b.mu.Unlock()
+		wait := turn
+		if idle {
+			wait += turn * time.Duration(proveSpread/spread) // nothing but proof is wanted
+		}
+		if wait -= time.Since(began); hurry || wait <= 0 {
+			return
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+			return
+		case <-s.wake:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+		t.Stop()
 	}
 }
 
@@ -172,7 +196,7 @@ func (b *Bus) pullOne(ctx context.Context, s *stream) error {
 	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
 	b.mu.Lock()
-	from := s.next
+	from, head := s.next, s.head
 	b.mu.Unlock()
 	url := "http://" + s.peer.ID + Path + "log?boot=" + s.peer.Boot + "&from=" + strconv.FormatUint(from, 10)
 	if from == 0 {
@@ -198,16 +222,17 @@ func (b *Bus) pullOne(ctx context.Context, s *stream) error {
 	if res.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %.200q", res.Status, body)
 	}
-	return b.take(s, from, body)
+	return b.take(s, from, head, body)
 }
 
-// take delivers an answer to pullOne.
+// take delivers an answer to pullOne, which began when the stream stood at from and head:
+// gossip may have been faster since.
 //
 //	size     field
 //	uvarint  first: seq of the first event that follows; if none does, of the next
 //	uvarint  last: seq of the sender's newest event
 //	...      events
-func (b *Bus) take(s *stream, from uint64, body []byte) error {
+func (b *Bus) take(s *stream, from, head uint64, body []byte) error {
 	r := &reader{b: body}
 	first, last := r.uvarint(), r.uvarint()
 	var items []item
@@ -216,9 +241,13 @@ func (b *Bus) take(s *stream, from uint64, body []byte) error {
 		if !r.bad && it.seq != first+uint64(len(items)) {
 			r.fail()
 		}
+		if 2*len(it.data.bytes) < len(body) { // who keeps it would keep all that came
+			it.data.bytes = bytes.Clone(it.data.bytes)
+		}
 		items = append(items, it)
 	}
-	if n := uint64(len(items)); r.bad || first == 0 || first+n > last+1 || n > 0 && first < from || n == 0 && first != last+1 {
+	n := uint64(len(items))
+	if r.bad || first == 0 || first+n > last+1 || n > 0 && first < from || n == 0 && first != last+1 {
 		b.mu.Lock()
 		b.stats.Malformed++
 		b.mu.Unlock()
@@ -226,14 +255,25 @@ func (b *Bus) take(s *stream, from uint64, body []byte) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if s.next > last+1 {
+	if b.streams[s.peer.ID] != s {
+		return nil // the sender has started anew
+	}
+	if from > last+1 {
 		s.next, s.head, s.early = 0, last, nil // what it began with was a lie
 		return nil
 	}
+	s.proved = true
 	if s.next == 0 {
 		s.next = first
 	}
-	s.proved = true
+	if n == 0 && s.head == head {
+		s.head = last // whoever spoke of more was wrong
+		for seq := range s.early {
+			if seq > last {
+				delete(s.early, seq)
+			}
+		}
+	}
 	s.head = max(s.head, last)
 	if first > s.next {
 		missed := first - s.next
@@ -246,38 +286,21 @@ func (b *Bus) take(s *stream, from uint64, body []byte) error {
 			b.deliverLocked(s, &items[i])
 		}
 	}
-	for seq := range s.early {
-		if seq < s.next {
-			delete(s.early, seq)
-		}
-	}
-	if len(items) == 0 {
-		s.head = last // whoever spoke of more was wrong
-	}
 	b.advanceLocked(s)
 	return nil
 }
 
-// after waits until this node has a sender's events to all up to a seq, or at least
-// all that the sender has, and reports whether it does.
+// after waits until this node knows a sender, and has its events to all up to a seq or at
+// least all that the sender has, and reports whether it does.
 func (b *Bus) after(ctx context.Context, node, boot string, seq uint64) bool {
-	if seq == 0 {
-		return true
+	s := b.known(ctx, node, boot)
+	if s == nil {
+		return false
 	}
-	for heard := false; ; heard = true {
-		p, ok := b.cfg.Peer(node)
-		if !ok || p.Boot != boot {
-			return false
-		}
-		b.mu.Lock()
-		s := b.streamLocked(p)
-		if !heard {
-			s.head = max(s.head, seq)
-		}
-		if s.next > seq || heard && s.next > s.head {
-			b.mu.Unlock()
-			return true
-		}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s.head = max(s.head, seq)
+	for first := true; s.next <= seq && (first || s.behind()); first = false {
 		if s.moved == nil {
 			s.moved = make(chan struct{})
 		}
@@ -287,7 +310,29 @@ func (b *Bus) after(ctx context.Context, node, boot string, seq uint64) bool {
 		select {
 		case <-moved:
 		case <-ctx.Done():
+		}
+		b.mu.Lock()
+		if ctx.Err() != nil || b.streams[node] != s {
 			return false
+		}
+	}
+	return true
+}
+
+// known returns the stream of a sender, and waits for gossip to tell of it: who has just
+// joined, or started anew, may be faster. It returns nil if it does not.
+func (b *Bus) known(ctx context.Context, node, boot string) *stream {
+	ctx, cancel := context.WithTimeout(ctx, knownWithin)
+	defer cancel()
+	for {
+		b.mu.Lock()
+		if p, ok := b.cfg.Peer(node); ok && p.Boot == boot {
+			defer b.mu.Unlock()
+			return b.streamLocked(p)
+		}
+		b.mu.Unlock()
+		if !b.sleep(ctx, knownAgain) {
+			return nil
 		}
 	}
 }

@@ -124,6 +124,6 @@ func FuzzMessages(f *testing.F) {
 				t.Errorf("%x is %+v, which comes back as %+v, %v", b, l, again, err)
 			}
 		}
-		newTestBus(t, "me").take(&stream{}, 0, b)
+		newTestBus(t, "me").take(&stream{}, 0, 0, b)
 	})
 }

@@ -34,6 +34,17 @@ func TestAllAreStoppedBeforeOneIsKilled(t *testing.T) {
 		}
 		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 		pids = append(pids, cmd.Process.Pid)
+		// Start returns when the new program is sure to run; its environment appears a
+		// moment later.
+		for {
+			env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", cmd.Process.Pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(env) > 0 {
+				break
+			}
+		}
 	}
 	s := seek([]string{"MARK=" + t.Name()}, brand{})
 	looks := 0

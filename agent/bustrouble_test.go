@@ -1,0 +1,199 @@
+package agent_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/scagent/scagent/agent"
+	"github.com/scagent/scagent/agent/agenttest"
+	"github.com/scagent/scagent/agent/bus"
+	"github.com/scagent/scagent/agent/hook"
+	"github.com/scagent/scagent/tasks"
+)
+
+// As TestEventsReachThoseThatWereThere, with few events, which fit into a head.
+func TestFewEventsOfACutComeWhenItIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &heard{}
+		c := agenttest.New(t, 3, listen(h, "tick"))
+		c.WaitMembers(t)
+		send := func(n int) {
+			if err := c.Agent(1).Send(t.Context(), tasks.All(), "tick", n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		send(0)
+		time.Sleep(time.Minute)
+		c.Cut(3, 1)
+		c.Cut(3, 2)
+		time.Sleep(time.Minute)
+		for i := range 3 {
+			send(1 + i)
+			time.Sleep(time.Second)
+		}
+		time.Sleep(time.Minute)
+		c.Heal(3, 1)
+		c.Heal(3, 2)
+		time.Sleep(2 * time.Minute)
+		if got := numbers(t, h.of(3)); !slices.Equal(got, upTo(4)) {
+			t.Errorf("n3 has %v, want %v", got, upTo(4))
+		}
+	})
+}
+
+// A node that sends steadily from its start, 20 ms away from the others.
+func TestEventsComeOnceWithLatency(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &heard{}
+		c := agenttest.New(t, 3, listen(h, "tick"))
+		c.Delay(20 * time.Millisecond)
+		c.WaitMembers(t)
+		for i := range 300 {
+			if err := c.Agent(1).Send(t.Context(), tasks.All(), "tick", i); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(time.Minute)
+		for n := 1; n <= 3; n++ {
+			if got := numbers(t, h.of(n)); !slices.Equal(got, upTo(300)) {
+				t.Errorf("n%d has %d events, want 300 in order", n, len(got))
+			}
+		}
+	})
+}
+
+// Who is excepted does not get it, also while it changes.
+func TestWhoIsExceptedGetsNothingWhileItChanges(t *testing.T) {
+	c := agenttest.Loopback(t, 1)
+	a := c.Agent(1)
+	to := tasks.All()
+	to.Except = []string{"n1"}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				a.SetData(json.RawMessage(fmt.Sprint(i)))
+			}
+		}
+	})
+	defer wg.Wait()
+	defer close(stop)
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		if ids, _ := a.EventPeers(to, "x"); len(ids) > 0 {
+			t.Fatalf("an event to all except n1 goes to %q, which is n1", ids)
+		}
+	}
+}
+
+// Events ends with its ctx, also when nobody has ranged over it.
+func TestEventsEndWithTheirContext(t *testing.T) {
+	c := agenttest.Loopback(t, 1)
+	a := c.Agent(1)
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := a.Events(ctx, "taskReceived"); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	for end := time.Now().Add(10 * time.Second); a.Wants("taskReceived"); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("events are kept for who is gone")
+		}
+	}
+}
+
+// A program that ends its agent when an event says so.
+func TestAFunctionOfOnMayCloseTheAgent(t *testing.T) {
+	c := agenttest.Loopback(t, 1)
+	a := c.Agent(1)
+	closed := make(chan struct{})
+	a.On("stop", func(agent.Event) { a.Close(); close(closed) })
+	a.Send(t.Context(), tasks.All(), "stop", nil)
+	select {
+	case <-closed:
+	case <-time.After(20 * time.Second):
+		t.Fatal("Close waits for the function that called it")
+	}
+}
+
+// postLetter posts a letter as anybody can, with what a browser would add.
+func postLetter(addr string, number uint64, request byte, name string) (*http.Response, error) {
+	b := []byte{1, request, 1, 'x', 1, 'y'}
+	b = binary.AppendUvarint(b, number)
+	b = append(b, 0)
+	b = binary.AppendUvarint(b, 1000)
+	b = append(b, 0, 0, 1, byte(len(name)))
+	b = append(append(b, name...), 0, 0)
+	req, err := http.NewRequest("POST", "http://"+addr+bus.Path+"event", bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "text/plain")
+	req.Header.Set("Origin", "http://evil.example")
+	req.Header.Set("Sec-Fetch-Site", "cross-site")
+	res, err := http.DefaultClient.Do(req)
+	if err == nil {
+		io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+	}
+	return res, err
+}
+
+func TestAWebPageSendsNoEvents(t *testing.T) {
+	c := agenttest.Loopback(t, 1)
+	res, err := postLetter(c.Agent(1).Self().AddrPort.String(), 1, 0, "build.done")
+	if err != nil || res.StatusCode == http.StatusOK {
+		t.Errorf("a page of another site sends an event: %v, %v", res, err)
+	}
+}
+
+// Run with -race: a request that comes while the agent opens its hooks.
+func TestRequestsMayComeBeforeHooksAreOpen(t *testing.T) {
+	var addr string
+	c := agenttest.Loopback(t, 1, agenttest.Option(func(i int, cfg *agent.Config) {
+		if addr != "" {
+			cfg.Bind = addr
+		}
+		h, err := hook.Parse("q=true")
+		if err != nil {
+			panic(err)
+		}
+		cfg.Hooks = []hook.Hook{h}
+	}))
+	addr = c.Agent(1).Self().AddrPort.String()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for n := uint64(1); ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+				postLetter(addr, n, 1, "q")
+			}
+		}
+	})
+	for range 10 {
+		c.Kill(1)
+		c.Restart(t, 1)
+		if got := c.Agent(1).Self().AddrPort.String(); got != addr {
+			t.Fatal(got, addr)
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
