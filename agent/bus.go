@@ -91,11 +91,14 @@ func (a *Agent) sender(r *http.Request) string {
 }
 
 // taskReceived tells who asks for it of an attempt that starts here. It does not block.
-func (a *Agent) taskReceived(master string, k wire.Key, run tasks.ID, kind tasks.Kind) {
+func (a *Agent) taskReceived(master string, l *wire.Link, k wire.Key, run tasks.ID, kind tasks.Kind) {
 	if !a.feed.Wants(api.EventReceived) {
 		return
 	}
 	m, _ := a.pool.Member(master)
+	if m.Name == "" && l != nil {
+		m.Name = l.Peer().Name // gossip has not told of it yet
+	}
 	st := api.BriefOf(&tasks.Result{ID: k.Task, Run: run, Worker: a.name, Kind: kind, State: tasks.StateRunning, Attempt: k.N})
 	a.feed.Append(api.Event{Event: api.EventReceived, Task: &st, From: m.Name, FromID: master})
 }

@@ -56,7 +56,7 @@ func (w *Worker) readyLocked(a *attempt) {
 		w.cfg.History.Add(history.Event{Name: history.Started, Task: a.key.Task, Run: a.run, N: a.key.N, Kind: a.task.Kind, Spec: a.spec, Slots: a.slots})
 	}
 	if w.cfg.Received != nil {
-		w.cfg.Received(a.master, a.key, a.run, a.task.Kind)
+		w.cfg.Received(a.master, a.link, a.key, a.run, a.task.Kind)
 	}
 	if w.fresh = append(w.fresh, a); len(w.fresh) == 1 {
 		w.started.Reset(startedDelay)

@@ -60,9 +60,9 @@ type Config struct {
 	// Busy is told the number of slots in use when it changes. It must not block.
 	Busy func(slots int)
 
-	// Received is told of each attempt that starts, and of its master. It is called under
-	// a lock: it must not block. Default: nobody is told.
-	Received func(master string, k wire.Key, run tasks.ID, kind tasks.Kind)
+	// Received is told of each attempt that starts, and of its master's link; nil when
+	// that is broken. It is called under a lock: it must not block. Default: nobody is told.
+	Received func(master string, l *wire.Link, k wire.Key, run tasks.ID, kind tasks.Kind)
 
 	// History has what happens to attempts, for checking. It may be nil.
 	History *history.Log

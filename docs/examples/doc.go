@@ -1,0 +1,2 @@
+// Package examples tests the programs in its directories.
+package examples
