@@ -19,6 +19,15 @@ type network struct {
 	nodes   map[string]*node
 	deaf    bool                                       // gossip does not get through
 	trouble func(r *http.Request, answered bool) error // before and after a request is answered
+	peer    func(p Peer, ok bool) (Peer, bool)         // what nodes know of others instead
+	gone    context.Context                            // when it ends, others are not present any more
+}
+
+// set changes the network while it is in use.
+func (w *network) set(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
 }
 
 type node struct {
@@ -62,16 +71,28 @@ func (w *network) add(t testing.TB, id string) *node {
 		Client: &http.Client{Transport: w},
 		Peers:  others,
 		Count:  func() int { return len(others()) },
-		Peer: func(id string) (Peer, bool) {
-			for _, p := range others() {
-				if p.ID == id {
-					return p, true
+		Peer: func(id string) (p Peer, ok bool) {
+			for _, o := range others() {
+				if o.ID == id {
+					p, ok = o, true
 				}
 			}
-			return Peer{}, false
+			w.mu.Lock()
+			change := w.peer
+			w.mu.Unlock()
+			if change != nil {
+				p, ok = change(p, ok)
+			}
+			return p, ok
 		},
 		While: func(ctx context.Context, _ string) (context.Context, context.CancelFunc) {
-			return context.WithCancel(ctx)
+			ctx, cancel := context.WithCancel(ctx)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.gone != nil {
+				context.AfterFunc(w.gone, cancel)
+			}
+			return ctx, cancel
 		},
 		Deliver: func(e Event) {
 			n.mu.Lock()
@@ -156,13 +177,15 @@ func names(events []Event) (s string) {
 func TestALetterThatIsSentAgainIsDeliveredOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, w *network, a, b *node) {
 		lost := 0
-		w.trouble = func(r *http.Request, answered bool) error {
-			if answered && lost == 0 {
-				lost++
-				return io.ErrUnexpectedEOF
+		w.set(func() {
+			w.trouble = func(r *http.Request, answered bool) error {
+				if answered && lost == 0 {
+					lost++
+					return io.ErrUnexpectedEOF
+				}
+				return nil
 			}
-			return nil
-		}
+		})
 		results, err := a.SendTo(t.Context(), []Peer{{ID: "b"}}, "x", Data{})
 		if err != nil || results[0].Err != nil || lost != 1 {
 			t.Errorf("SendTo = %+v, %v, with %d answers lost; want that b has it", results, err, lost)
@@ -176,7 +199,7 @@ func TestALetterThatIsSentAgainIsDeliveredOnce(t *testing.T) {
 // docs/bus.md: "An event to some comes after what its sender had sent to all before".
 func TestALetterWaitsForWhatWasSentBefore(t *testing.T) {
 	bubble(t, func(t *testing.T, w *network, a, b *node) {
-		w.deaf = true
+		w.set(func() { w.deaf = true })
 		for range 3 {
 			if err := a.SendAll(t.Context(), "all", Data{}); err != nil {
 				t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,14 +21,16 @@ import (
 func TestAnAnswerThatIsOlderThanGossipRepeatsNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, w *network, a, b *node) {
 		once := false
-		w.trouble = func(r *http.Request, answered bool) error {
-			if answered && !once && strings.HasSuffix(r.URL.Path, "/log") {
-				once = true
-				a.SendAll(t.Context(), "y", Data{})
-				time.Sleep(200 * time.Millisecond) // the answer travels; y's head is faster
+		w.set(func() {
+			w.trouble = func(r *http.Request, answered bool) error {
+				if answered && !once && strings.HasSuffix(r.URL.Path, "/log") {
+					once = true
+					a.SendAll(t.Context(), "y", Data{})
+					time.Sleep(200 * time.Millisecond) // the answer travels; y's head is faster
+				}
+				return nil
 			}
-			return nil
-		}
+		})
 		a.SendAll(t.Context(), "x", Data{})
 		time.Sleep(time.Minute)
 		if got := names(b.events()); got != "x y " {
@@ -41,15 +44,17 @@ func TestALetterDoesNotOvertakeBesideAnOldAnswer(t *testing.T) {
 	bubble(t, func(t *testing.T, w *network, a, b *node) {
 		a.SendAll(t.Context(), "x", Data{})
 		once := false
-		w.trouble = func(r *http.Request, answered bool) error {
-			if answered && !once && strings.HasSuffix(r.URL.Path, "/log") {
-				once = true
-				a.SendAll(t.Context(), "large", Data{JSON, []byte(`"` + strings.Repeat("x", InlineBytes) + `"`)})
-				go a.SendTo(context.Background(), []Peer{{ID: "b"}}, "one", Data{})
-				time.Sleep(200 * time.Millisecond)
+		w.set(func() {
+			w.trouble = func(r *http.Request, answered bool) error {
+				if answered && !once && strings.HasSuffix(r.URL.Path, "/log") {
+					once = true
+					a.SendAll(t.Context(), "large", Data{JSON, []byte(`"` + strings.Repeat("x", InlineBytes) + `"`)})
+					go a.SendTo(context.Background(), []Peer{{ID: "b"}}, "one", Data{})
+					time.Sleep(200 * time.Millisecond)
+				}
+				return nil
 			}
-			return nil
-		}
+		})
 		time.Sleep(time.Minute)
 		if got := names(b.events()); got != "x large one " {
 			t.Errorf("b got %q, want x, large, one", got)
@@ -63,17 +68,17 @@ func TestEventsOfACutComeWhenItIsOver(t *testing.T) {
 	bubble(t, func(t *testing.T, w *network, a, b *node) {
 		a.SendAll(t.Context(), "x", Data{})
 		time.Sleep(time.Minute)
-		w.deaf = true
+		w.set(func() { w.deaf = true })
 		a.SendAll(t.Context(), "y", Data{})
 		time.Sleep(time.Minute)
 		back := time.Now()
-		peer := b.cfg.Peer
-		b.cfg.Peer = func(id string) (Peer, bool) {
-			p, ok := peer(id)
-			p.Known = time.Since(back)
-			return p, ok
-		}
-		w.deaf = false
+		w.set(func() {
+			w.peer = func(p Peer, ok bool) (Peer, bool) {
+				p.Known = time.Since(back)
+				return p, ok
+			}
+		})
+		w.set(func() { w.deaf = false })
 		a.Greet("b")
 		time.Sleep(time.Minute)
 		if got := names(b.events()); got != "x y " {
@@ -104,10 +109,10 @@ func TestALargeEventToManyCostsAllOfThem(t *testing.T) {
 // docs/bus.md: "A head is repeated for half a minute, and again when somebody comes (back) to the pool", however many do.
 func TestHeadsAreRepeatedHoweverManyCome(t *testing.T) {
 	bubble(t, func(t *testing.T, w *network, a, b *node) {
-		w.deaf = true
+		w.set(func() { w.deaf = true })
 		a.SendAll(t.Context(), "x", Data{})
 		time.Sleep(100 * time.Millisecond)
-		w.deaf = false
+		w.set(func() { w.deaf = false })
 		for range 120 {
 			a.Greet("b")
 			time.Sleep(500 * time.Millisecond)
@@ -123,17 +128,19 @@ func TestALetterThatIsSentAgainAfterManyOthersIsDeliveredOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, w *network, a, b *node) {
 		var mu sync.Mutex
 		lost := false
-		w.trouble = func(r *http.Request, answered bool) error {
-			mu.Lock()
-			first := answered && !lost
-			lost = lost || first
-			mu.Unlock()
-			if first {
-				time.Sleep(5 * time.Second) // until the sender notices that the connection is gone
-				return io.ErrUnexpectedEOF
+		w.set(func() {
+			w.trouble = func(r *http.Request, answered bool) error {
+				mu.Lock()
+				first := answered && !lost
+				lost = lost || first
+				mu.Unlock()
+				if first {
+					time.Sleep(5 * time.Second) // until the sender notices that the connection is gone
+					return io.ErrUnexpectedEOF
+				}
+				return nil
 			}
-			return nil
-		}
+		})
 		go a.SendTo(context.Background(), []Peer{{ID: "b"}}, "x", Data{})
 		synctest.Wait()
 		for range 5000 { // within 5 s
@@ -236,28 +243,24 @@ func TestFetchingGoesOnWhenTheSenderIsBack(t *testing.T) {
 	bubble(t, func(t *testing.T, w *network, a, b *node) {
 		a.SendAll(t.Context(), "x", Data{})
 		time.Sleep(time.Minute)
-		cut := true
+		var cut atomic.Bool
+		cut.Store(true)
 		dead, died := context.WithCancel(context.Background())
-		while := b.cfg.While
-		b.cfg.While = func(ctx context.Context, id string) (context.Context, context.CancelFunc) {
-			if !cut {
-				return while(ctx, id)
+		w.set(func() { w.gone = dead })
+		w.set(func() {
+			w.trouble = func(*http.Request, bool) error {
+				if cut.Load() {
+					return fmt.Errorf("no route")
+				}
+				return nil
 			}
-			ctx, cancel := context.WithCancel(ctx)
-			context.AfterFunc(dead, cancel)
-			return ctx, cancel
-		}
-		w.trouble = func(*http.Request, bool) error {
-			if cut {
-				return fmt.Errorf("no route")
-			}
-			return nil
-		}
+		})
 		a.SendAll(t.Context(), "large", Data{JSON, []byte(`"` + strings.Repeat("x", InlineBytes) + `"`)})
 		time.Sleep(40 * time.Second)
 		died() // b takes a for dead
 		time.Sleep(time.Second)
-		cut = false // a is back, and says so: agent.onEvent calls
+		w.set(func() { w.gone = nil })
+		cut.Store(false) // a is back, and says so: agent.onEvent calls
 		b.Greet("a")
 		time.Sleep(5 * time.Minute)
 		if got := names(b.events()); got != "x large " {
@@ -270,11 +273,9 @@ func TestFetchingGoesOnWhenTheSenderIsBack(t *testing.T) {
 func TestALetterWaitsUntilItsSenderIsKnown(t *testing.T) {
 	bubble(t, func(t *testing.T, w *network, a, b *node) {
 		came := time.Now().Add(time.Second)
-		peer := b.cfg.Peer
-		b.cfg.Peer = func(id string) (Peer, bool) {
-			p, ok := peer(id)
-			return p, ok && time.Now().After(came)
-		}
+		w.set(func() {
+			w.peer = func(p Peer, ok bool) (Peer, bool) { return p, ok && (p.ID != "a" || time.Now().After(came)) }
+		})
 		a.SendAll(t.Context(), "x", Data{})
 		results, _ := a.SendTo(t.Context(), []Peer{{ID: "b"}}, "one", Data{})
 		if results[0].Err != nil {
@@ -352,27 +353,31 @@ func TestAnAnswerOfTheLifeBeforeIsDropped(t *testing.T) {
 		time.Sleep(time.Minute)
 		var mu sync.Mutex
 		boot := "1"
-		peer := b.cfg.Peer
-		b.cfg.Peer = func(id string) (Peer, bool) {
-			mu.Lock()
-			defer mu.Unlock()
-			p, ok := peer(id)
-			p.Boot = boot
-			return p, ok
-		}
-		w.trouble = func(r *http.Request, answered bool) error {
-			mu.Lock()
-			first := answered && boot == "1"
-			if first {
-				boot = "2"
+		w.set(func() {
+			w.peer = func(p Peer, ok bool) (Peer, bool) {
+				mu.Lock()
+				defer mu.Unlock()
+				if p.ID == "a" {
+					p.Boot = boot
+				}
+				return p, ok
 			}
-			mu.Unlock()
-			if first { // the answer is under way while a starts anew
-				h := head{boot: "2", last: 1, quiet: time.Hour, items: []item{{seq: 1, at: time.Now(), name: "new"}}}
-				b.Hear("a", h.append(nil, time.Now()))
+		})
+		w.set(func() {
+			w.trouble = func(r *http.Request, answered bool) error {
+				mu.Lock()
+				first := answered && boot == "1"
+				if first {
+					boot = "2"
+				}
+				mu.Unlock()
+				if first { // the answer is under way while a starts anew
+					h := head{boot: "2", last: 1, quiet: time.Hour, items: []item{{seq: 1, at: time.Now(), name: "new"}}}
+					b.Hear("a", h.append(nil, time.Now()))
+				}
+				return nil
 			}
-			return nil
-		}
+		})
 		a.SendAll(t.Context(), "old", Data{JSON, []byte(`"` + strings.Repeat("x", InlineBytes) + `"`)})
 		time.Sleep(time.Second)
 		if got := names(b.events()); got != "x new " && got != "x old new " {
