@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -215,6 +216,9 @@ func (b *Bus) postOnce(ctx context.Context, p Peer, body []byte) (Data, error) {
 	req.Header.Set("Content-Type", contentType)
 	res, err := b.cfg.Client.Do(req)
 	if err != nil {
+		if u := (*url.Error)(nil); errors.As(err, &u) {
+			err = u.Err // its URL tells people nothing
+		}
 		return Data{}, fmt.Errorf("%w: %w", errBroken, err)
 	}
 	defer res.Body.Close()
