@@ -134,7 +134,6 @@ func TestEventsToAllSurviveLoss(t *testing.T) {
 	})
 }
 
-// docs/bus.md: "A request ends when it is known of each what it replies or why it does not."
 // docs/bus.md: "Events of one sender arrive in the order in which they were sent", also
 // those to all among those to one.
 func TestEventsOfOneSenderComeInOrder(t *testing.T) {
@@ -355,7 +354,6 @@ func TestLargeEventsArrive(t *testing.T) {
 	})
 }
 
-// An agent that nobody can reach any more is given up when gossip says so.
 func TestTaskEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		received, complete, all := &heard{}, &heard{}, &heard{}
@@ -380,7 +378,6 @@ func TestTaskEvents(t *testing.T) {
 	})
 }
 
-// In a secured pool the sender of what is sent to a node is who its certificate says.
 // docs/bus.md: "Of each sender's events gossip has one message of at most about 600 bytes to
 // carry, however many there are, behind the pool's own news".
 func TestALoopOfEventsDoesNotDelayThePool(t *testing.T) {

@@ -24,6 +24,7 @@ import (
 	"github.com/scagent/scagent/tasks"
 )
 
+// docs/bus.md: "A request ends when it is known of each what it replies or why it does not."
 func TestARequestToAllNamesThoseThatAreDead(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -168,6 +169,7 @@ func TestRepliesAndTheirErrors(t *testing.T) {
 	})
 }
 
+// An agent that nobody can reach any more is given up when gossip says so.
 func TestSendToTheDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := agenttest.New(t, 3)
@@ -181,6 +183,7 @@ func TestSendToTheDead(t *testing.T) {
 	})
 }
 
+// In a secured pool the sender of what is sent to a node is who its certificate says.
 func TestTheSenderOfAnEventIsWhoItsCertificateSays(t *testing.T) {
 	s := secret.New()
 	h := secured(t, secret.Chain{{Secret: s}})
