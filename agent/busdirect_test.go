@@ -104,6 +104,9 @@ func TestEventsAreForThoseThatAreMeant(t *testing.T) {
 				}
 			}
 		}
+		if err := c.Agent(1).Send(t.Context(), tasks.Where("data.cpu > 3"), "a", nil); err == nil || !strings.Contains(err.Error(), "0 of 4 members match") {
+			t.Errorf("Send where nobody matches = %v, want that it speaks of members", err)
+		}
 		for _, bad := range []struct {
 			to   tasks.Target
 			name string

@@ -110,7 +110,7 @@ func (a *Agent) matching(where string) (found []*membership.Member, err error) {
 		nodes = append(nodes, n)
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("%w: %s", bus.ErrNoMatch, q.Explain(nodes))
+		return nil, fmt.Errorf("%w: %s", bus.ErrNoMatch, q.Explain("member", nodes))
 	}
 	return found, nil
 }

@@ -357,7 +357,7 @@ func (m *Master) explainLocked(d *demands, slots int) string {
 	}
 	sort.Strings(parts)
 	if len(asked) > 0 && d.where != nil {
-		text := d.where.Explain(asked)
+		text := d.where.Explain("worker", asked)
 		if len(parts) == 0 {
 			return text
 		}

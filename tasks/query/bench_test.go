@@ -112,7 +112,7 @@ func BenchmarkExplain(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if q.Explain(nodes) == "" {
+		if q.Explain("worker", nodes) == "" {
 			b.Fatal("no explanation")
 		}
 	}

@@ -31,11 +31,11 @@ func (q *Query) Why(n *Node) string {
 }
 
 // Explain says for people, on one line, how many of nodes match, and why the
-// others do not. Of each it counts the first operand of the topmost and that is
+// others do not. what is what they are, such as "worker". Of each it counts the first operand of the topmost and that is
 // not true. It takes about as long as Match on each node.
-func (q *Query) Explain(nodes []Node) string {
+func (q *Query) Explain(what string, nodes []Node) string {
 	if len(nodes) == 0 {
-		return "there are no workers"
+		return "there are no " + what + "s"
 	}
 	// What stands in the way is the same if the clause and the value are.
 	type obstacle struct {
@@ -59,9 +59,9 @@ func (q *Query) Explain(nodes []Node) string {
 			order = append(order, o)
 		}
 	}
-	head := fmt.Sprintf("%d of %d workers match", matches, len(nodes))
+	head := fmt.Sprintf("%d of %d %ss match", matches, len(nodes), what)
 	if len(nodes) == 1 {
-		head = fmt.Sprintf("%d of 1 worker matches", matches)
+		head = fmt.Sprintf("%d of 1 %s matches", matches, what)
 	}
 	if matches == len(nodes) {
 		return head

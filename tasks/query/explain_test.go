@@ -50,7 +50,7 @@ func TestExplain(t *testing.T) {
 			if err != nil {
 				t.Fatalf("Compile(%s): %v", c.source, err)
 			}
-			if got := q.Explain(pool(t, c.data...)); got != c.want {
+			if got := q.Explain("worker", pool(t, c.data...)); got != c.want {
 				t.Errorf("Explain of %s =\n  %s\nwant\n  %s", c.source, got, c.want)
 			}
 		})

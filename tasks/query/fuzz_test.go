@@ -46,7 +46,7 @@ func FuzzCompile(f *testing.F) {
 				t.Errorf("%q of node %d = %v, but Why says %q", source, i, got, why)
 			}
 		}
-		if s := q.Explain(nodes); s == "" || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		if s := q.Explain("worker", nodes); s == "" || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			t.Errorf("Explain of %q = %q", source, s)
 		}
 	})

@@ -445,7 +445,7 @@ func TestQueryIsSafeForConcurrentUse(t *testing.T) {
 					t.Errorf("%s = %v, want true", source, got)
 					return
 				}
-				q.Explain([]Node{*n, {}})
+				q.Explain("worker", []Node{*n, {}})
 			}
 		})
 	}
