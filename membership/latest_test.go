@@ -19,7 +19,11 @@ func TestOfTheLatestOnlyTheLatestIsPassedOn(t *testing.T) {
 			if err := nodes[i%2].BroadcastLatest(fmt.Appendf(nil, "%d", i/2)); err != nil {
 				t.Fatalf("BroadcastLatest: %v", err)
 			}
-			if n := len(nodes[i%2].mail.latest.waiting); n > 2 {
+			q := &nodes[i%2].mail.latest
+			q.mu.Lock()
+			n := len(q.waiting)
+			q.mu.Unlock()
+			if n > 2 {
 				t.Fatalf("%d messages wait; want one of each sender", n)
 			}
 		}

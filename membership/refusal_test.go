@@ -1,26 +1,36 @@
 package membership
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
 func TestKilledProcessFailsSoon(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t)
-		const count = 20
-		nodes := l.pool(count, nil)
-		time.Sleep(5 * time.Second)
-		nodes[7].host.Kill()
-		nodes[7].Close()
-		others := append(nodes[:7:7], nodes[8:]...)
-		took := within(t, 4*time.Second, "all others say that it failed", func() bool { return allSee(others, count-1) })
-		t.Logf("all others say so after %v", took)
-		if s := others[0].status(testID(7)); s != Failed {
-			t.Errorf("it is listed as %s, want failed", s)
-		}
-	})
+	// How soon it is probed is chance: not within 3 s, once in 20. A suspicion alone
+	// takes 5 s more.
+	var took []time.Duration
+	for range 15 {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLab(t)
+			const count = 20
+			nodes := l.pool(count, nil)
+			time.Sleep(5 * time.Second)
+			nodes[7].host.Kill()
+			nodes[7].Close()
+			others := append(nodes[:7:7], nodes[8:]...)
+			took = append(took, within(t, time.Minute, "all others say that it failed", func() bool { return allSee(others, count-1) }))
+			if s := others[0].status(testID(7)); s != Failed {
+				t.Errorf("it is listed as %s, want failed", s)
+			}
+		})
+	}
+	slices.Sort(took)
+	t.Logf("all others say so after %v", took)
+	if m := took[len(took)/2]; m > 4*time.Second {
+		t.Errorf("all others say that it failed after %v in the median of %d, want at most 4s", m, len(took))
+	}
 }
 
 // Silence has its time: the host may be up, and its network not.
