@@ -127,3 +127,28 @@ func FuzzMessages(f *testing.F) {
 		newTestBus(t, "me").take(&stream{}, 0, 0, b)
 	})
 }
+
+func TestTheWindowKnowsEachLetterOnce(t *testing.T) {
+	var w window
+	const size = 64 * windowWords
+	for _, c := range []struct {
+		n          uint64
+		old, first bool
+	}{
+		{1, false, true}, {1, false, false}, {3, false, true}, {2, false, true}, {2, false, false},
+		{size, false, true}, {64, false, true}, {63, true, false}, {3, true, false},
+		{3 * size, false, true}, {3*size - 1, false, true}, {size, true, false},
+		{2*size + 64, false, true}, {2*size + 64, false, false}, {3 * size, false, false},
+		{1 << 60, false, true}, {3*size + 1, true, false}, {1<<60 - 1, false, true}, {1<<60 + 1, false, true},
+	} {
+		if got := w.old(c.n); got != c.old {
+			t.Fatalf("old(%d) = %v with %d the highest, want %v", c.n, got, w.highest, c.old)
+		}
+		if c.old {
+			continue
+		}
+		if got := w.first(c.n); got != c.first {
+			t.Fatalf("first(%d) = %v with %d the highest, want %v", c.n, got, w.highest, c.first)
+		}
+	}
+}
