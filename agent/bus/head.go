@@ -46,7 +46,7 @@ func (h *head) append(b []byte, now time.Time) []byte {
 	b = append(b, h.boot...)
 	b = binary.AppendUvarint(b, h.last)
 	b = binary.AppendUvarint(b, h.lamport)
-	b = binary.AppendUvarint(b, uint64(h.quiet.Milliseconds()))
+	b = binary.AppendUvarint(b, uint64(max(0, h.quiet.Milliseconds()))) // one below 0 would be for ever
 	b = append(b, byte(len(h.items)))
 	for i := range h.items {
 		b = h.items[i].append(b, now)
@@ -162,6 +162,7 @@ func (r *round) next() (peers []Peer) {
 
 func (b *Bus) sendHead(now time.Time, gossip bool, r *round) {
 	b.mu.Lock()
+	now = time.Now() // events may have been added while the lock was waited for
 	b.log.trim(now)
 	h := head{boot: b.cfg.Self.Boot, last: b.log.last, lamport: b.lamport}
 	h.items, h.quiet = b.log.tail(now, InlineBytes)

@@ -64,6 +64,15 @@ func TestMessagesComeBack(t *testing.T) {
 	}
 }
 
+// A clock that is behind the newest event does not make all events before it old.
+func TestAHeadIsNotQuietForEver(t *testing.T) {
+	h := exampleHead()
+	h.quiet = -5 * time.Millisecond
+	if got, err := decodeHead(h.append(nil, at.Add(-time.Second))); err != nil || got.quiet != 0 || got.ages[1] != 0 {
+		t.Errorf("decodeHead = quiet %v, ages %v, %v; want 0", got.quiet, got.ages, err)
+	}
+}
+
 func TestMessagesThatAreNone(t *testing.T) {
 	h, l := exampleHead(), exampleLetter()
 	hb, lb := h.append(nil, at), l.encode(at)
