@@ -115,7 +115,7 @@ func (b *Bus) announce() {
 				repeatAt = last.Add(headAgain[repeats])
 			}
 		}
-		b.sendHead(last, fresh || repeat, &round)
+		b.sendHead(fresh || repeat, &round)
 		switch {
 		case round.left > 0:
 			timer.Reset(headInterval)
@@ -160,9 +160,9 @@ func (r *round) next() (peers []Peer) {
 	return peers
 }
 
-func (b *Bus) sendHead(now time.Time, gossip bool, r *round) {
+func (b *Bus) sendHead(gossip bool, r *round) {
 	b.mu.Lock()
-	now = time.Now() // events may have been added while the lock was waited for
+	now := time.Now() // not before: events may have been added while the lock was waited for
 	b.log.trim(now)
 	h := head{boot: b.cfg.Self.Boot, last: b.log.last, lamport: b.lamport}
 	h.items, h.quiet = b.log.tail(now, InlineBytes)
