@@ -2,6 +2,7 @@ package bus
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -126,7 +127,7 @@ func (r *reader) text() string { return string(r.take(uint64(r.byte()))) }
 func (r *reader) data() Data {
 	e := Encoding(r.byte())
 	b := r.take(r.uvarint())
-	if e > Msgpack || len(b) > MaxDataBytes || e == None && len(b) > 0 {
+	if e > Msgpack || len(b) > MaxDataBytes || e == None && len(b) > 0 || e == JSON && !json.Valid(b) {
 		r.fail()
 	}
 	if r.bad || e == None {

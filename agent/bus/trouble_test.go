@@ -222,7 +222,7 @@ func TestSmallEventsKeepNoLargeAnswers(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	for i := range uint64(100) {
 		body := binary.AppendUvarint(binary.AppendUvarint(nil, 2*i+1), 2*i+2)
-		large := item{seq: 2*i + 1, name: "large", data: Data{JSON, make([]byte, 900<<10)}}
+		large := item{seq: 2*i + 1, name: "large", data: Data{Msgpack, make([]byte, 900<<10)}}
 		small := item{seq: 2*i + 2, name: "small", data: Data{JSON, []byte("1")}}
 		body = small.append(large.append(body, time.Now()), time.Now())
 		if err := n.take(s, s.next, s.head, body); err != nil {

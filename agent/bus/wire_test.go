@@ -92,6 +92,7 @@ func TestMessagesThatAreNone(t *testing.T) {
 		"an event with a bad name":                     func(h *head, _ *letter) { h.items[0].name = "a b" },
 		"an encoding that there is not":                func(h *head, _ *letter) { h.items[0].data.encoding = 3 },
 		"bytes of no encoding":                         func(h *head, _ *letter) { h.items[0].data.encoding = None },
+		"JSON that is none":                            func(h *head, _ *letter) { h.items[0].data.bytes = []byte("{\n") },
 		"a letter that is one to all":                  func(_ *head, l *letter) { l.item.seq = 1 },
 		"a letter without a number":                    func(_ *head, l *letter) { l.number = 0 },
 		"too much data":                                func(_ *head, l *letter) { l.item.data.bytes = make([]byte, MaxDataBytes+1) },
