@@ -1,7 +1,6 @@
 package process
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -34,17 +33,6 @@ func TestAllAreStoppedBeforeOneIsKilled(t *testing.T) {
 		}
 		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 		pids = append(pids, cmd.Process.Pid)
-		// Start returns when the new program is sure to run; its environment appears a
-		// moment later.
-		for {
-			env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", cmd.Process.Pid))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(env) > 0 {
-				break
-			}
-		}
 	}
 	s := seek([]string{"MARK=" + t.Name()}, brand{})
 	looks := 0
@@ -147,13 +135,6 @@ func TestDescendantsOfAShortRunAreLookedForByNumber(t *testing.T) {
 		}
 		defer func() { cmd.Process.Kill(); cmd.Wait() }()
 		pids = append(pids, cmd.Process.Pid)
-		for { // Start returns a moment before the kernel shows the environment
-			if env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", cmd.Process.Pid)); err != nil {
-				t.Fatal(err)
-			} else if len(env) > 0 {
-				break
-			}
-		}
 	}
 	if pids[0] <= last || pids[1] < pids[0] {
 		t.Skip("the kernel has just begun anew")

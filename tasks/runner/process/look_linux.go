@@ -169,7 +169,7 @@ type subject struct {
 	exists bool
 	limit  uint64
 	groups []uint32
-	env    []byte // with a NUL in front; empty: it cannot be read
+	env    []byte // see environOf
 }
 
 // is reports whether the process is one of those.
@@ -203,9 +203,7 @@ func (s *sought) is(p *subject) bool {
 		return false
 	}
 	if !p.asked.env {
-		if env, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/environ"); err == nil && len(env) > 0 {
-			p.env = append([]byte{0}, env...)
-		}
+		p.env = environOf(p.pid)
 		p.asked.env = true
 	}
 	for _, m := range s.marks {
