@@ -12,8 +12,6 @@ import (
 var (
 	noMemory = []string{"out of memory", "cannot allocate memory", "ThreadSanitizer failed to allocate"} // the last: built with -race
 	noStack  = []string{"stack overflow"}
-	// The collector does not always notice that it did not get memory.
-	fault = []string{"SIGSEGV"}
 )
 
 // reason is the outcome of a script whose process has ended by itself; unknown
@@ -21,7 +19,7 @@ var (
 func (p *Pool) reason(c *proc) (out tasks.Outcome, unknown bool) {
 	said, state := c.said.String(), c.cmd.ProcessState
 	given := p.cfg.Setup.MemoryBytes
-	if contains(said, noMemory) || contains(said, fault) && peak(state) >= given/2 {
+	if contains(said, noMemory) || starved(said, state, given) {
 		out.Code, out.Text = tasks.Failed, fmt.Sprintf("the script used more than %s of memory", memory(given))
 		return out, false
 	}
