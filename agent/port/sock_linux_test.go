@@ -152,17 +152,24 @@ func numberOf(c net.PacketConn) string {
 	return ":" + strconv.Itoa(c.LocalAddr().(*net.UDPAddr).Port)
 }
 
-// udpAlone is udp at a number of which nobody has the TCP port, which other tests
-// that run now may have of any number.
+// udpAlone is udp at a number of which nobody has the TCP port.
 func udpAlone(t *testing.T, addr string, shared bool) net.PacketConn {
 	t.Helper()
 	for {
-		c := udp(t, addr, shared)
-		if l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", c.LocalAddr().String()); err == nil {
-			l.Close()
+		if c := udp(t, addr, shared); tcpIsFree(t, c.LocalAddr().String()) {
 			return c
 		}
 	}
+}
+
+// tcpIsFree reports whether nobody has the TCP port of an address, as other tests
+// that run now may, of any number.
+func tcpIsFree(t *testing.T, addr string) bool {
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr)
+	if err == nil {
+		l.Close()
+	}
+	return err == nil
 }
 
 // A program that holds only the UDP port of a number keeps us from it, even one
@@ -203,6 +210,10 @@ func TestWildcardSharesItsNumberWithBeacons(t *testing.T) {
 		t.Run(wildcard, func(t *testing.T) {
 			group := beacon(t, 0)
 			number := ":" + strconv.Itoa(group)
+			for !tcpIsFree(t, number) {
+				group = beacon(t, 0)
+				number = ":" + strconv.Itoa(group)
+			}
 			p, err := port.Open(t.Context(), port.Config{Bind: wildcard + number, Strict: true})
 			if errors.Is(err, syscall.EAFNOSUPPORT) {
 				t.Skip("no IPv6 here:", err)

@@ -200,7 +200,7 @@ func TestNodesThatStartTogetherBecomeOnePool(t *testing.T) {
 	})
 }
 
-func TestTwoHalvesHearEachOtherAfterACut(t *testing.T) {
+func TestOneOfTwoHalvesHearsTheOtherAfterACut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := beacontest.New()
 		pools := []*pool{newPool(), newPool()}
@@ -219,9 +219,11 @@ func TestTwoHalvesHearEachOtherAfterACut(t *testing.T) {
 			}
 		}
 		net.SetReach(nil)
-		time.Sleep(5 * time.Second)
-		if len(pools[0].reports()) == 0 || len(pools[1].reports()) == 0 {
-			t.Errorf("5 s after the cut's end the halves heard %d and %d of the other, want some", len(pools[0].reports()), len(pools[1].reports()))
+		time.Sleep(5 * time.Second) // a pool is silent for 4.2 s at most
+		// One report is enough, since it joins the two. A half that has heard the other
+		// may say nothing more: it takes that one's announcements for its own pool's.
+		if len(pools[0].reports())+len(pools[1].reports()) == 0 {
+			t.Error("5 s after the cut's end neither half has heard the other")
 		}
 	})
 }
