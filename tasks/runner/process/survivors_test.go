@@ -62,6 +62,27 @@ func have(t *testing.T, text string) (pids []int) {
 	return pids
 }
 
+// awaitSleep waits until n processes with the text have become the sleep that they
+// are meant to be: each was a shell before, and in the middle of an exec is nothing.
+func awaitSleep(t *testing.T, text string, n int) {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		pids := have(t, text)
+		asleep := 0
+		for _, pid := range pids {
+			if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.TrimPrefix(string(b), "/bin/") == "sleep\x00"+text+"\x00" {
+				asleep++
+			}
+		}
+		if asleep == n {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("of the processes %v with %s only %d sleep, want %d", pids, text, asleep, n)
+		}
+	}
+}
+
 // nobody is as whom "groups" run.
 var nobody = &process.User{Name: "nobody", UID: 65534, GID: 65534}
 
@@ -191,11 +212,7 @@ func TestOthersAreSpared(t *testing.T) {
 			done := make(chan process.Exit)
 			go func() { done <- mustRun(t, t.Context(), other) }()
 			<-out.seen
-			for limit := time.Now().Add(20 * time.Second); len(have(t, m)) < 3; time.Sleep(5 * time.Millisecond) {
-				if time.Now().After(limit) {
-					t.Fatalf("of the other task only %v run", have(t, m))
-				}
-			}
+			awaitSleep(t, m, 3)
 			ctx, cancel := context.WithCancelCause(t.Context())
 			cancel(&tasks.StopError{Reason: tasks.StopKill})
 			for _, ctx := range []context.Context{t.Context(), ctx} {
@@ -269,12 +286,8 @@ func TestABroodIsKilledByWhoKnowsIt(t *testing.T) {
 					go func() { defer close(done); mustRun(t, t.Context(), s) }()
 					defer func() { close(kill); <-done }()
 				}
-				for i, m := range markers {
-					for limit := time.Now().Add(20 * time.Second); len(have(t, m)) < 3; time.Sleep(5 * time.Millisecond) {
-						if time.Now().After(limit) {
-							t.Fatalf("of task %d only %v run", i, have(t, m))
-						}
-					}
+				for _, m := range markers {
+					awaitSleep(t, m, 3)
 				}
 				broods[0].Kill()
 				if pids := have(t, markers[0]); len(pids) > 0 {
