@@ -65,7 +65,7 @@ type aside struct {
 	avoid      []*worker        // those that would not take it
 	rejects    int
 	deaths     uint8                // workers that ended while they ran it
-	acks       []ack                // to be sent when its end is in the journal, or that it is run again
+	acks       []ack                // to be sent when its end is in the journal, or that it is tried again
 	unsaved    int                  // records that it is run again, on their way into the journal
 	lost       []lost               // attempts that were given up, and may be heard of still
 	late       map[lost]*lateRecord // what those wrote that are heard of
