@@ -93,6 +93,7 @@ func TestEventsAreForThoseThatAreMeant(t *testing.T) {
 				t.Errorf("Send to %+v: %v", to, err)
 			}
 		}
+		synctest.Wait() // the functions of On are called later
 		for n, want := range map[int][]int{1: {4}, 2: {0, 2}, 3: {1, 2, 3}, 4: {0, 2, 3}} {
 			events := slices.DeleteFunc(h.of(n), func(e agent.Event) bool { return e.Event != "a.b" })
 			if got := numbers(t, events); !slices.Equal(got, want) {
