@@ -82,28 +82,8 @@ func TestSlowClientsWithoutTheToken(t *testing.T) {
 // TestConnectionsAreBounded has more clients than there may be connections: the
 // rest waits, and then is served too.
 func TestConnectionsAreBounded(t *testing.T) {
-	l := listenTCP(t, "127.0.0.1:0")
+	l := &counting{Listener: listenTCP(t, "127.0.0.1:0"), full: make(chan struct{})}
 	srv := api.NewServer(api.NewHandler(nil, api.Options{Token: ownToken, Hosts: []string{"agent"}}))
-	var mu sync.Mutex // guards the variables below
-	open, most := map[net.Conn]bool{}, 0
-	full := make(chan struct{})
-	srv.ConnState = func(c net.Conn, s http.ConnState) {
-		mu.Lock()
-		defer mu.Unlock()
-		switch s {
-		case http.StateNew:
-			open[c] = true
-			if most = max(most, len(open)); len(open) == api.MaxConns {
-				select {
-				case <-full:
-				default:
-					close(full)
-				}
-			}
-		case http.StateClosed, http.StateHijacked:
-			delete(open, c)
-		}
-	}
 	go srv.Serve(l)
 	defer srv.Close()
 	dial := func() net.Conn {
@@ -118,7 +98,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	for range api.MaxConns {
 		idle = append(idle, dial())
 	}
-	<-full
+	<-l.full
 	for range 50 {
 		waiting = append(waiting, dial())
 	}
@@ -135,9 +115,49 @@ func TestConnectionsAreBounded(t *testing.T) {
 			t.Errorf("client %d behind the bound: %s", i, resp.Status)
 		}
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	if most != api.MaxConns {
-		t.Errorf("there were %d connections at once, want at most %d", most, api.MaxConns)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.most != api.MaxConns {
+		t.Errorf("there were %d connections at once, want at most %d", l.most, api.MaxConns)
 	}
+}
+
+// counting counts the connections of a listener that are open.
+type counting struct {
+	net.Listener
+	full chan struct{} // closed when there are as many as may be
+
+	mu         sync.Mutex // guards the fields below
+	open, most int
+}
+
+func (l *counting) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open++; l.open == api.MaxConns && l.most < l.open {
+		close(l.full)
+	}
+	l.most = max(l.most, l.open)
+	return &counted{Conn: c, l: l}, nil
+}
+
+type counted struct {
+	net.Conn
+	l    *counting
+	once sync.Once
+}
+
+// Close counts before the bound lets another in, as the state that a server tells of a
+// connection does not.
+func (c *counted) Close() error {
+	c.once.Do(func() {
+		c.l.mu.Lock()
+		defer c.l.mu.Unlock()
+		c.l.open--
+	})
+	return c.Conn.Close()
 }
