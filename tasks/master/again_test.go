@@ -2,14 +2,17 @@ package master
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/history"
+	"github.com/scagent/scagent/test/bounds"
 )
 
 // failing fails so many times, then succeeds; each takes a second.
@@ -110,6 +113,80 @@ func TestWhatNoWorkerCanStartFailsInTheEnd(t *testing.T) {
 		res := b.awaitFinal(b.submitMany(1, tasks.Any()))[0]
 		if res.State != tasks.StateFailed || res.Code != tasks.Busy || runs.Load() != maxRejects+1 {
 			t.Errorf("it is %s with the code %s after %d tries, want failed, busy and %d", res.State, res.Code, runs.Load(), maxRejects+1)
+		}
+	})
+}
+
+// While the next attempt of a task is on its way to the disk, followers come and those
+// that lag read on: what the one before wrote is nothing of it, and nothing that it
+// writes itself is missing.
+func TestFollowersTellAttemptsApartWhileTheNextIsRecorded(t *testing.T) {
+	var starts atomic.Int32
+	var l *lazy
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) {
+			b.dir = dir
+			b.change = func(cfg *Config) { l = &lazy{Journal: cfg.Journal}; cfg.Journal = l }
+		})
+		defer b.close()
+		b.add("w1", func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+			n := starts.Add(1)
+			fmt.Fprintf(a.Stdout, "try %d", n)
+			if n == 1 {
+				return tasks.Outcome{Code: tasks.Exit, Exit: 1}
+			}
+			return ended()
+		})
+		submitted := make(chan *Run, 1)
+		go func() { submitted <- b.submit(cmd("x", tasks.Any(), func(o *tasks.Options) { o.Retry = 1 })) }()
+		time.Sleep(time.Second)
+		l.pass() // the task
+		run := <-submitted
+		follow := func() *Follower {
+			f, err := b.m.Follow(run.ID())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return f
+		}
+		early := follow()
+		defer early.Close()
+		time.Sleep(time.Second)
+		l.pass() // its attempt
+		time.Sleep(time.Second)
+		if starts.Load() != 1 {
+			t.Fatalf("%d attempts were made before the second is on disk, want one", starts.Load())
+		}
+		late := follow()
+		defer late.Close()
+		var got [2]string
+		read := func(i int, f *Follower, ctx context.Context) {
+			for {
+				e, err := f.Next(ctx)
+				if err != nil {
+					return
+				}
+				if e.Type == EventOutput && e.Attempt == 2 {
+					got[i] += string(e.Output)
+				}
+			}
+		}
+		past, cancel := context.WithCancel(t.Context())
+		cancel()
+		read(0, early, past)
+		read(1, late, past)
+		for range 2 { // the second attempt, and how it ended
+			l.pass()
+			time.Sleep(time.Second)
+		}
+		b.wait(run)
+		read(0, early, t.Context())
+		read(1, late, t.Context())
+		for i, who := range []string{"one that was there all along", "one that came in between"} {
+			if got[i] != "try 2" {
+				t.Errorf("%s is told that the second attempt wrote %q, want \"try 2\"", who, got[i])
+			}
 		}
 	})
 }

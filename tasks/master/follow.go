@@ -68,13 +68,13 @@ func (m *Master) followLocked(r *Run, ts []*task, whole bool) *Follower {
 	for _, t := range ts {
 		c := &cursor{t: t, n: t.n}
 		f.cursors[t] = c
-		if t.rec != nil && t.rec.received > 0 {
+		if rec := t.written(); rec != nil && rec.received > 0 {
 			for _, s := range []wire.Stream{wire.Stdout, wire.Stderr} {
-				if b, cut := t.rec.copies[s].bytes(); len(b) > 0 {
+				if b, cut := rec.copies[s].bytes(); len(b) > 0 {
 					c.backlog = append(c.backlog, piece{stream: s, b: bytes.Clone(b), cut: cut})
 				}
 			}
-			c.off = t.rec.received
+			c.off = rec.received
 		}
 		if t.n > 0 || t.state.Final() {
 			f.wakeLocked(c)
@@ -181,14 +181,14 @@ func (f *Follower) stepLocked(c *cursor) (Event, bool) {
 		c.backlog = c.backlog[1:]
 		return e, true
 	}
-	if t.rec != nil && c.off < t.rec.received {
-		if p := t.rec.after(c.off); p.b != nil {
+	if rec := t.written(); rec != nil && c.off < rec.received {
+		if p := rec.after(c.off); p.b != nil {
 			c.off = p.at + uint64(len(p.b))
 			f.m.takenLocked(t)
 			e.Type, e.Stream, e.Output = EventOutput, p.stream, p.b
 			return e, true
 		}
-		c.off = t.rec.received
+		c.off = rec.received
 	}
 	if t.state.Final() {
 		c.done = true

@@ -90,6 +90,16 @@ func (m *Master) skipLocked(t *task, from uint64) {
 	r.received, r.taken, r.told = from, from, from
 }
 
+// written returns what the newest attempt of t wrote; nil: nothing. Until that attempt
+// is on disk and sent, the record is still that of the one before, whose late result may
+// count: nobody may take it for the new one's.
+func (t *task) written() *record {
+	if t.rec == nil || t.rec.n != t.n && !t.state.Final() {
+		return nil
+	}
+	return t.rec
+}
+
 // restart forgets what an earlier attempt wrote than the n-th.
 func (r *record) restart(n uint32) { *r = record{n: n} }
 
