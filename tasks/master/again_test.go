@@ -150,8 +150,9 @@ func TestFollowersTellAttemptsApartWhileTheNextIsRecorded(t *testing.T) {
 			}
 			return f
 		}
-		early := follow()
+		early, lagging := follow(), follow()
 		defer early.Close()
+		defer lagging.Close()
 		time.Sleep(time.Second)
 		l.pass() // its attempt
 		time.Sleep(time.Second)
@@ -160,15 +161,18 @@ func TestFollowersTellAttemptsApartWhileTheNextIsRecorded(t *testing.T) {
 		}
 		late := follow()
 		defer late.Close()
-		var got [2]string
+		var got [3]string
 		read := func(i int, f *Follower, ctx context.Context) {
 			for {
 				e, err := f.Next(ctx)
 				if err != nil {
 					return
 				}
-				if e.Type == EventOutput && e.Attempt == 2 {
-					got[i] += string(e.Output)
+				switch e.Type {
+				case EventOutput:
+					got[i] += fmt.Sprintf("%d wrote %q; ", e.Attempt, e.Output)
+				case EventAgain:
+					got[i] += "again; "
 				}
 			}
 		}
@@ -183,9 +187,11 @@ func TestFollowersTellAttemptsApartWhileTheNextIsRecorded(t *testing.T) {
 		b.wait(run)
 		read(0, early, t.Context())
 		read(1, late, t.Context())
-		for i, who := range []string{"one that was there all along", "one that came in between"} {
-			if got[i] != "try 2" {
-				t.Errorf("%s is told that the second attempt wrote %q, want \"try 2\"", who, got[i])
+		read(2, lagging, t.Context())
+		const both, second = `1 wrote "try 1"; again; 2 wrote "try 2"; `, `2 wrote "try 2"; `
+		for i, want := range []string{both, second, both} {
+			if got[i] != want {
+				t.Errorf("the %s follower is told %s\nwant %s", []string{"early", "late", "lagging"}[i], got[i], want)
 			}
 		}
 	})

@@ -328,7 +328,7 @@ func (m *Master) sendLocked(t *task) {
 	}
 	m.stats.Attempts++
 	if t.rec != nil {
-		t.rec.restart(t.n)
+		t.renewLocked()
 		t.run.tellLocked(t)
 	}
 	m.noteLocked(history.Offered, t)

@@ -56,6 +56,7 @@ type cursor struct {
 	n       uint32  // attempt that it is in
 	off     uint64  // bytes of the attempt that were given
 	backlog []piece // what the attempt wrote before it was followed, to be given first
+	past    *record // of attempt n, when a newer one was sent before all was given; nil: none
 	queued  bool
 	told    bool // of the start of attempt n
 	done    bool
@@ -163,9 +164,14 @@ func (f *Follower) stepLocked(c *cursor) (Event, bool) {
 	case t.at != nil:
 		e.Worker, e.WorkerID = t.at.info.Name, t.at.info.ID
 	}
+	c.enter()
 	if c.n != t.n {
+		if p := c.rest(); p.b != nil {
+			e.Type, e.Attempt, e.Stream, e.Output, e.Cut = EventOutput, c.n, p.stream, p.b, p.cut
+			return e, true
+		}
 		again := c.off > 0
-		c.n, c.off, c.told, c.backlog = t.n, 0, false, nil
+		c.n, c.off, c.told, c.past = t.n, 0, false, nil
 		if again {
 			e.Type = EventAgain
 			return e, true
@@ -202,6 +208,34 @@ func (f *Follower) stepLocked(c *cursor) (Event, bool) {
 		return e, true
 	}
 	return Event{}, false
+}
+
+// enter moves a cursor that was given no output yet to the attempt of the record, which
+// may be over by now.
+func (c *cursor) enter() {
+	if r := c.t.rec; r != nil && c.n < r.n && c.off == 0 && c.past == nil {
+		c.n, c.told = r.n, false
+	}
+}
+
+// rest returns the next of what the attempt wrote and was not given before a newer one
+// came: that it starts anew is told after all that it wrote before.
+func (c *cursor) rest() piece {
+	if len(c.backlog) > 0 {
+		p := c.backlog[0]
+		c.backlog = c.backlog[1:]
+		return p
+	}
+	r := c.past
+	if r == nil {
+		r = c.t.rec
+	}
+	if r == nil || r.n != c.n {
+		return piece{}
+	}
+	p := r.after(c.off)
+	c.off = max(c.off, p.at+uint64(len(p.b)))
+	return p
 }
 
 // Close detaches the follower: its tasks no longer wait for it.

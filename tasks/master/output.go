@@ -100,8 +100,20 @@ func (t *task) written() *record {
 	return t.rec
 }
 
-// restart forgets what an earlier attempt wrote than the n-th.
-func (r *record) restart(n uint32) { *r = record{n: n} }
+// renewLocked begins the record of the newest attempt of t. That of the one before is
+// left to the followers that have not been given all of it.
+func (t *task) renewLocked() {
+	for f := range t.run.followers {
+		c := f.cursors[t]
+		if c == nil {
+			continue
+		}
+		if c.enter(); c.n == t.rec.n && c.off < t.rec.received {
+			c.past = t.rec
+		}
+	}
+	t.rec = &record{n: t.n}
+}
 
 // add takes bytes that arrived, and keeps them for followers if there are any.
 func (r *record) add(s wire.Stream, b []byte, followed bool) {
