@@ -3,7 +3,10 @@
 package process
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"io"
 	"os"
 	"sync"
 	"syscall"
@@ -31,13 +34,14 @@ type proc struct {
 }
 
 func run(ctx context.Context, s *Spec) (Exit, error) {
-	path, err := lookup(s)
-	if err != nil {
-		return Exit{}, err
-	}
 	p := &proc{s: s}
-	out, err := p.start(path)
+	out, err := p.startFound()
 	if err != nil {
+		if c, ok := s.Stdin.(io.Closer); ok {
+			if _, file := s.Stdin.(*os.File); !file {
+				c.Close()
+			}
+		}
 		return Exit{}, err
 	}
 
@@ -66,6 +70,27 @@ func run(ctx context.Context, s *Spec) (Exit, error) {
 	}
 	p.hold.release()
 	return p.ex, nil
+}
+
+// startFound starts the first program in the PATH that the task's user may execute. The
+// agent finds more than that user does, so it is tried, as execvp does it.
+func (p *proc) startFound() (*streams, error) {
+	var denied error
+	for dirs := pathOf(p.s); ; {
+		path, rest, err := lookup(p.s, dirs)
+		if err != nil {
+			return nil, cmp.Or(denied, err)
+		}
+		out, err := p.start(path)
+		if !errors.Is(err, unix.EACCES) {
+			return out, err
+		}
+		denied = cmp.Or(denied, err)
+		if len(rest) == 0 {
+			return nil, denied
+		}
+		dirs = rest
+	}
 }
 
 // start starts the program with its pipes.

@@ -15,21 +15,26 @@ import (
 	"github.com/scagent/scagent/tasks"
 )
 
-// lookup returns the path to execute: argv[0] itself if it has a slash, else
-// the first match in the PATH of the task's environment.
-func lookup(s *Spec) (string, error) {
-	name := s.Argv[0]
-	if strings.Contains(name, "/") {
-		return name, nil
-	}
+// pathOf returns the directories in which the task's PATH has programs looked for.
+func pathOf(s *Spec) []string {
 	path := ""
 	for _, e := range s.Env {
 		if v, ok := strings.CutPrefix(e, "PATH="); ok {
 			path = v
 		}
 	}
+	return strings.Split(path, ":")
+}
+
+// lookup returns the path to execute: argv[0] itself if it has a slash, else the first
+// match in the directories, and those that come after it.
+func lookup(s *Spec, dirs []string) (file string, rest []string, err error) {
+	name := s.Argv[0]
+	if strings.Contains(name, "/") {
+		return name, nil, nil
+	}
 	var found error
-	for dir := range strings.SplitSeq(path, ":") {
+	for i, dir := range dirs {
 		if dir == "" {
 			dir = "."
 		}
@@ -43,16 +48,16 @@ func lookup(s *Spec) (string, error) {
 			continue
 		}
 		if unix.Access(at, unix.X_OK) == nil {
-			return file, nil
+			return file, dirs[i+1:], nil
 		}
 		found = &StartError{Code: tasks.NotExecutable, Err: unix.EACCES,
 			Text: fmt.Sprintf("%s: permission denied: the file is not executable", file)}
 	}
 	if found != nil {
-		return "", found
+		return "", nil, found
 	}
-	return "", &StartError{Code: tasks.NotFound, Err: unix.ENOENT,
-		Text: fmt.Sprintf("%s: no such program in the PATH of the task, %q", name, path)}
+	return "", nil, &StartError{Code: tasks.NotFound, Err: unix.ENOENT,
+		Text: fmt.Sprintf("%s: no such program in the PATH of the task, %q", name, strings.Join(dirs, ":"))}
 }
 
 // credential returns u as the kernel is told; nil: the agent's own.

@@ -117,9 +117,6 @@ func (st *streams) abort() {
 			f.Close()
 		}
 	}
-	if c, ok := st.source.(io.Closer); ok {
-		c.Close()
-	}
 }
 
 // copy starts the goroutines that move the bytes. closeStdin and wait end them.

@@ -3,7 +3,10 @@
 package process
 
 import (
+	"bytes"
+	"io"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -43,3 +46,58 @@ func TestMayPass(t *testing.T) {
 		}
 	}
 }
+
+// What the agent may execute and the task's user may not is passed over in the PATH, as
+// it is when a shell looks.
+func TestAnotherUsersPathIsLookedThrough(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can")
+	}
+	// t.TempDir is not to be passed through by others.
+	dir, err := os.MkdirTemp("", "scagent-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	for name, mode := range map[string]os.FileMode{"": 0o755, "/private": 0o700, "/public": 0o755} {
+		if err := os.MkdirAll(dir+name, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir+name+"/tool", []byte("#!/bin/sh\necho "+name+"\n/bin/cat\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(dir+name, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nobody := &User{UID: 65534, GID: 65534}
+	for _, c := range []struct {
+		name, path string
+		user       *User
+		want       string // of the output
+	}{
+		{"the agent's", dir + "/private:" + dir + "/public", nil, "/private\nin"},
+		{"another's", dir + "/private:" + dir + "/public", nobody, "/public\nin"},
+		{"the last", dir + "/public:" + dir + "/private", nobody, "/public\nin"},
+		{"none after it", dir + "/private:/nowhere", nobody, dir + "/private/tool: permission denied"},
+		{"the only one", dir + "/private", nobody, dir + "/private/tool: permission denied"},
+	} {
+		var out bytes.Buffer
+		in := &closing{Reader: strings.NewReader("in")}
+		_, err := Run(t.Context(), &Spec{Argv: []string{"tool"}, Env: []string{"PATH=" + c.path}, Dir: dir, Stdin: in, Stdout: &out, User: c.user})
+		if err != nil {
+			out.WriteString(err.Error())
+		}
+		if !strings.HasPrefix(out.String(), c.want) || !in.closed {
+			t.Errorf("%s: output and error %q, standard input closed: %t; want %q, and closed", c.name, out.String(), in.closed, c.want)
+		}
+	}
+}
+
+// closing says whether it was closed.
+type closing struct {
+	io.Reader
+	closed bool
+}
+
+func (c *closing) Close() error { c.closed = true; return nil }
