@@ -436,6 +436,11 @@ func TestHostThatOnlyAnnouncesItselfIsExternal(t *testing.T) {
 		if external() != 1 {
 			t.Errorf("members = %+v, want s1 as external", c.Agent(1).APIMembers())
 		}
+		for _, m := range c.Agent(1).APIMembers() {
+			if !strings.HasPrefix(string(m.Data), "{") || !strings.HasPrefix(string(m.Facts), "{") {
+				t.Errorf("%s, which is %s, has data %q and facts %q; want objects", m.Name, m.Status, m.Data, m.Facts)
+			}
+		}
 		run, err := c.Agent(1).Submit(t.Context(), submission(tasks.Task{Kind: tasks.Function, Name: "scagent.noop"}, tasks.All()))
 		if err != nil {
 			t.Fatal(err)

@@ -26,6 +26,7 @@ func (a *Agent) externals() []api.Member {
 		}
 		seen[m.ID] = true
 		m.Status = string(membership.External)
+		m.Data, m.Facts = object(m.Data), object(m.Facts)
 		list = append(list, m)
 	}
 	if a.tracker != nil {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 
@@ -96,13 +97,22 @@ func (a *Agent) APIMembers() []api.Member {
 func apiMember(m *membership.Member) api.Member {
 	am := api.Member{
 		ID: m.ID, Name: m.Name, Addr: m.AddrPort.Addr().String(), Port: int(m.AddrPort.Port()), Status: string(m.Status),
-		Available: m.Available, Slots: m.Slots, Busy: m.Busy, Data: m.Document.Data, Facts: m.Document.Facts,
+		Available: m.Available, Slots: m.Slots, Busy: m.Busy, Data: object(m.Document.Data), Facts: object(m.Document.Facts),
 		Version: m.Version, Self: m.Self, Roles: []string{},
 	}
 	for _, r := range m.Roles {
 		am.Roles = append(am.Roles, string(r))
 	}
 	return am
+}
+
+// object returns b or, where there is nothing, the object without keys: who reads the
+// members asks for a key of their data and facts without looking first.
+func object(b json.RawMessage) json.RawMessage {
+	if len(b) == 0 || string(b) == "null" {
+		return json.RawMessage("{}")
+	}
+	return b
 }
 
 // hosts are the members as a tracker lists them: workers that want no tasks are

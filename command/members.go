@@ -243,7 +243,7 @@ func formatMembers(members []api.Member) string {
 // shortJSON is JSON for a cell of a table.
 func shortJSON(b json.RawMessage) string {
 	var out bytes.Buffer
-	if json.Compact(&out, b) != nil || out.String() == "null" {
+	if json.Compact(&out, b) != nil || out.String() == "null" || out.String() == "{}" {
 		return "-"
 	}
 	return shorten(out.String(), 100)

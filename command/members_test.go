@@ -11,7 +11,7 @@ import (
 var someMembers = []api.Member{
 	{ID: "b", Name: "n2", Addr: "10.0.0.2", Port: 44201, Roles: []string{"worker", "master"}, Status: "alive", Available: true, Slots: 4, Busy: 1,
 		Data: json.RawMessage(`{"gpu": "a100"}`), Facts: json.RawMessage(`{"cpus": 4}`)},
-	{ID: "c", Name: "t\x1b[2J", Addr: "fe80::1", Port: 80, Roles: []string{"tracker"}, Status: "suspect", Data: json.RawMessage("null")},
+	{ID: "c", Name: "t\x1b[2J", Addr: "fe80::1", Port: 80, Roles: []string{"tracker"}, Status: "suspect", Data: json.RawMessage("{}")},
 	{ID: "a", Name: "n1", Addr: "10.0.0.1", Port: 44201, Roles: []string{"worker"}, Status: "failed", Slots: 2, Facts: json.RawMessage(`{"cpus": 8}`),
 		Data: json.RawMessage(`"` + strings.Repeat("é", 200) + `"`)},
 }

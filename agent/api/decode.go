@@ -109,7 +109,7 @@ func explain(err error, body []byte) error {
 		if field == "" {
 			field = "the body"
 		}
-		return badRequest("%s is a %s; want %s", field, kind.Value, wanted(kind.Type))
+		return badRequest("%s is %s; want %s", field, found(kind.Value), wanted(kind.Type))
 	case errors.As(err, &corrupt):
 		w := walker{d: json.NewDecoder(bytes.NewReader(body)), base64: true}
 		w.d.UseNumber()
@@ -118,6 +118,17 @@ func explain(err error, body []byte) error {
 		}
 	}
 	return badRequest("%s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// found says what encoding/json found, in the words of wanted.
+func found(value string) string {
+	switch value {
+	case "array":
+		return "a list"
+	case "object":
+		return "an object"
+	}
+	return "a " + value
 }
 
 // wanted says what JSON a Go type is read from.

@@ -26,7 +26,7 @@ func TestBadBodies(t *testing.T) {
 	}{
 		{"nothing", ``, "bad_request", []string{"empty"}},
 		{"half an object", `{`, "bad_request", []string{"not JSON", "ends"}},
-		{"a list", `[]`, "bad_request", []string{"the body", "array", "an object"}},
+		{"a list", `[]`, "bad_request", []string{"the body", "a list", "an object"}},
 		{"null", `null`, "bad_task", []string{"task.kind"}},
 		{"a word", `nul`, "bad_request", []string{"not JSON"}},
 		{"two values", `{` + cmd + `} {}`, "bad_request", []string{"one value"}},

@@ -83,7 +83,7 @@ func TestEventsThatCannotBeSent(t *testing.T) {
 		words  []string
 	}{
 		{``, 400, bad, []string{"empty"}},
-		{`[]`, 400, bad, []string{"the body is a array; want an object"}},
+		{`[]`, 400, bad, []string{"the body is a list; want an object"}},
 		{`{"event":"a","to":"x"}`, 400, bad, []string{"to"}},
 		{`{"Event":"a"}`, 400, bad, []string{"Event", "lower case"}},
 		{`{"event":"a","event":"b"}`, 400, bad, []string{"event", "twice"}},
