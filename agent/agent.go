@@ -19,6 +19,7 @@ import (
 	"github.com/scagent/scagent/membership"
 	"github.com/scagent/scagent/membership/beacon"
 	"github.com/scagent/scagent/membership/tracker"
+	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/blob"
 	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/journal"
@@ -197,12 +198,16 @@ func (a *Agent) Data() json.RawMessage {
 }
 
 // SetAvailable takes this node's worker out of the list of available workers, or
-// puts it back. Tasks that run go on.
+// puts it back. Tasks that run go on. What drains is not put back.
 func (a *Agent) SetAvailable(available bool) error {
 	if err := a.running(); err != nil {
 		return err
 	}
 	a.mu.Lock()
+	if available && a.draining {
+		a.mu.Unlock()
+		return fmt.Errorf("%w, which ends when the agent is started anew", tasks.ErrDraining)
+	}
 	a.available = available
 	a.mu.Unlock()
 	a.pool.SetAvailable(available)

@@ -33,6 +33,7 @@ func commands() []entry {
 		{"event", func(e *Env) cli.Command { return &EventCommand{e} }},
 		{"monitor", func(e *Env) cli.Command { return &MonitorCommand{e} }},
 		{"available", func(e *Env) cli.Command { return &AvailableCommand{e} }},
+		{"drain", func(e *Env) cli.Command { return &DrainCommand{e} }},
 		{"data", func(e *Env) cli.Command { return &DataCommand{e} }},
 		{"join", func(e *Env) cli.Command { return &JoinCommand{e} }},
 		{"leave", func(e *Env) cli.Command { return &LeaveCommand{e} }},

@@ -81,6 +81,32 @@ func (c *AvailableCommand) Run(args []string) int {
 	})
 }
 
+// DrainCommand makes the agent take no new tasks and waits for those that run.
+type DrainCommand struct{ env *Env }
+
+// Synopsis says what the command does, on one line.
+func (c *DrainCommand) Synopsis() string { return "take no new tasks, wait for running ones" }
+
+// Help says how the command is called.
+func (c *DrainCommand) Help() string {
+	return manual{
+		name: "drain", flags: simpleFlags(&common{}), usage: []string{""},
+		about: `
+Makes the agent of this host take no new tasks, and waits until those that it runs have ended. Queued
+ones are given back to those who submitted them. The agent stays in the pool, can still submit tasks,
+and takes none until it is started anew; ^C ends only the waiting. To take a worker out of use for a
+while, see: scagent available -h.`,
+		example: "scagent drain && scagent leave",
+	}.String()
+}
+
+// Run does it.
+func (c *DrainCommand) Run(args []string) int {
+	return simple(c.env, "drain", c.Help(), args, none, func(ctx context.Context, cl *client.Client, o *common, _ []string) (int, error) {
+		return exitOK, cl.Drain(ctx)
+	})
+}
+
 // JoinCommand makes the agent join a pool.
 type JoinCommand struct{ env *Env }
 

@@ -44,13 +44,17 @@ func TestSimpleCommands(t *testing.T) {
 	newConsole("").want(t, run("members", "-role", "master"), 0,
 		"NAME  ADDRESS         ROLES   STATUS  SLOTS  AVAILABLE  DATA\nm     10.0.0.1:44201  master  alive   -      -          {\"a\":1}\n", "")
 	newConsole("").want(t, run("members", "-json", "-role", "worker"), 0, "[]\n", "")
+	newConsole("").want(t, run("drain"), 0, "", "")
+	if !b.Drained() {
+		t.Error("drain did nothing")
+	}
 	newConsole("").want(t, run("leave"), 0, "", "")
 	if !b.Left() {
 		t.Error("leave did nothing")
 	}
 
 	b.Fail = errors.New("no\x1b[2J")
-	for _, args := range [][]string{{"available", "on"}, {"data", "a=1"}, {"join", "x"}, {"leave"}} {
+	for _, args := range [][]string{{"available", "on"}, {"data", "a=1"}, {"join", "x"}, {"drain"}, {"leave"}} {
 		c := newConsole("")
 		if status := Run(&c.Env, run(args...)); status != 1 || c.out.String() != "" || strings.Count(c.err.String(), "\n") != 1 || strings.Contains(c.err.String(), "\x1b") {
 			t.Errorf("%v = %d, stderr %q; want 1 and one clean line", args, status, c.err.String())

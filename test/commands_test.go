@@ -89,6 +89,32 @@ func TestAWorkerOutOfUseIsReachedByForceAlone(t *testing.T) {
 	ws[0].call("available", "maybe").complains(t, 2, "on or off")
 }
 
+func TestADrainedWorkerEndsItsTasksAndTakesNoOthers(t *testing.T) {
+	t.Parallel()
+	master, ws := workers(t, 2)
+	enough := master.host.lab.dir + "/enough"
+	task := master.begin("submit", "-on", "w1", "-shell", "echo up; while [ ! -e "+enough+" ]; do sleep 0.05; done; echo end")
+	task.out.await(t, "up")
+	drain := ws[0].begin("drain")
+	eventually(t, patience, "the master knows", func() (bool, any) { m := master.member("w1"); return !m.Available, m })
+	master.call("submit", "-all", "--", "echo", "hi").want(t, 0, "w2: hi\n")
+	master.call("submit", "-on", "w1", "-force", "true").complains(t, 125, "w1", "draining")
+	select {
+	case <-drain.done:
+		t.Errorf("a task still runs, and drain has ended: %s", drain.await())
+	default:
+	}
+	master.host.sh("touch " + enough).ok(t)
+	drain.await().want(t, 0, "")
+	task.await().want(t, 0, "up\nend\n")
+	ws[0].call("available", "on").complains(t, 1, "draining")
+	ws[0].call("drain").want(t, 0, "")
+	if m := master.member("w1"); m.Status != "alive" || m.Available {
+		t.Errorf("the drained worker is seen as %+v; want it alive and unavailable", m)
+	}
+	ws[0].call("submit", "-on", "w2", "--", "echo", "hi").want(t, 0, "hi\n")
+}
+
 func TestJoinInfoMonitorAndLeave(t *testing.T) {
 	t.Parallel()
 	hosts := newLab(t).hosts(2)

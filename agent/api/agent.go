@@ -54,6 +54,18 @@ func (h *handler) setData(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+func (h *handler) drain(w http.ResponseWriter, r *http.Request) error {
+	if err := noBody(r); err != nil {
+		return err
+	}
+	http.NewResponseController(w).SetWriteDeadline(time.Time{}) // where there is one: it takes as long as the tasks
+	if err := h.b.Drain(r.Context()); err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, struct{}{})
+	return nil
+}
+
 func (h *handler) join(w http.ResponseWriter, r *http.Request) error {
 	var req JoinRequest
 	if err := h.decode(w, r, maxSmallBody, &req); err != nil {

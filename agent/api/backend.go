@@ -29,6 +29,7 @@ type Backend interface {
 
 	SetData(data json.RawMessage) error
 	SetAvailable(available bool) error
+	Drain(ctx context.Context) error // takes no new tasks, and waits for those that run here
 	Join(ctx context.Context, addrs ...string) (joined int, err error)
 	Leave(ctx context.Context) error // leaves the pool; the agent's process ends afterwards
 

@@ -30,6 +30,7 @@
 //	POST /v1/events               SendRequest → Sent or, with request, a Reply a line, as they come
 //	PUT  /v1/available            AvailableRequest
 //	PUT  /v1/data                 any JSON
+//	POST /v1/drain                answered when no task runs here any more
 //	POST /v1/join                 JoinRequest → Joined
 //	POST /v1/leave
 //	POST /v1/bench                BenchRequest → BenchLine a line, as they are measured; ends when the client hangs up

@@ -68,6 +68,7 @@ func (h *handler) routes() []route {
 		{"POST", "/v1/events", h.sendEvent, nil},
 		{"PUT", "/v1/available", h.setAvailable, nil},
 		{"PUT", "/v1/data", h.setData, nil},
+		{"POST", "/v1/drain", h.drain, nil},
 		{"POST", "/v1/join", h.join, nil},
 		{"POST", "/v1/leave", h.leave, nil},
 		{"POST", "/v1/bench", h.bench, nil},

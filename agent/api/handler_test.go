@@ -475,6 +475,13 @@ func TestAgentRoutes(t *testing.T) {
 		t.Errorf("joined %+v at %v", j, b.Joined())
 	}
 	ask(t, h, "POST", "/v1/join", `{"addrs":[]}`).refused(400, "bad_request", "addrs")
+	ask(t, h, "POST", "/v1/drain", `{"x":1}`).refused(400, "bad_request", "body")
+	if b.Drained() {
+		t.Error("a bad request made the agent drain")
+	}
+	if ask(t, h, "POST", "/v1/drain", "").into(&empty); !b.Drained() {
+		t.Error("the agent does not drain")
+	}
 	ask(t, h, "POST", "/v1/leave", `{"x":1}`).refused(400, "bad_request", "body")
 	if b.Left() {
 		t.Error("a bad request made the agent leave")

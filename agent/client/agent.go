@@ -34,6 +34,11 @@ func (c *Client) SetData(ctx context.Context, data json.RawMessage) error {
 	return c.call(ctx, http.MethodPut, "/v1/data", nil, data, nil)
 }
 
+// Drain makes the agent take no new tasks, and waits until none runs there.
+func (c *Client) Drain(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/v1/drain", nil, nil, nil)
+}
+
 // Join makes the agent join at addresses, and says how many of them answered.
 func (c *Client) Join(ctx context.Context, addrs ...string) (int, error) {
 	var out api.Joined

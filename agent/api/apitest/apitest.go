@@ -43,7 +43,7 @@ type Backend struct {
 	Store *blob.Store
 	Self  api.Info
 	Pool  []api.Member
-	// Fail is what SetData, SetAvailable, Join and Leave return.
+	// Fail is what SetData, SetAvailable, Drain, Join and Leave return.
 	Fail error
 	// OnBench is what Bench calls; nil: nothing is measured.
 	OnBench func(ctx context.Context, r api.BenchRequest, report func(api.Figure) error) error
@@ -58,6 +58,7 @@ type Backend struct {
 	mu        sync.Mutex // guards the fields below
 	data      json.RawMessage
 	available bool
+	drained   bool
 	joined    []string
 	left      bool
 }
@@ -237,6 +238,21 @@ func (b *Backend) Available() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.available
+}
+
+// Drain remembers that it was called.
+func (b *Backend) Drain(context.Context) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.drained = b.Fail == nil
+	return b.Fail
+}
+
+// Drained reports whether Drain was called.
+func (b *Backend) Drained() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.drained
 }
 
 // Join remembers the addresses, all of which answer.
