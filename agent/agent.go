@@ -223,7 +223,6 @@ func (a *Agent) Drain(ctx context.Context) error {
 	a.mu.Lock()
 	a.draining = true
 	a.mu.Unlock()
-	a.history.Add(history.Event{Name: history.Stopping})
 	a.pool.SetAvailable(false)
 	if a.worker == nil {
 		return nil

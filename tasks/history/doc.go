@@ -60,7 +60,7 @@
 //	revoked          worker/attempt.go stopLocked, with the first reason; its callers all come by it
 //	killed           nowhere yet: what an agent that was killed left running is ended by its supervisor, which has no history
 //	booted, stopped  Open and Close: agent/start.go openHistory, after openHome; agent/agent.go Close, last of all
-//	stopping         agent/agent.go Drain and Close, first
+//	stopping         agent/agent.go Leave and Close, first
 //	member_up/down   agent/members.go writeMember; by id, not name
 //	deliver          who reads a feed, as a harness does, for each event that it got; test/chaos reads none
 //	fault, fault_over, leftover, swept   a harness: test/chaos/cluster told.go and sweep.go

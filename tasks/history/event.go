@@ -80,7 +80,7 @@ const (
 // What every agent writes down.
 const (
 	Booted     Name = "booted"      // the first event of a start: slots and kinds of its worker, host
-	Stopping   Name = "stopping"    // no new work from now on
+	Stopping   Name = "stopping"    // it is about to leave the pool
 	Stopped    Name = "stopped"     // the last event of a start that was not cut short
 	MemberUp   Name = "member_up"   // peer
 	MemberDown Name = "member_down" // peer; what says how
