@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/wire"
+	"github.com/scagent/scagent/test/bounds"
 )
 
 func TestFollowerLosesOutputOfSecondAttempt(t *testing.T) {
@@ -286,6 +288,100 @@ func TestWordsOnAttemptsOfOthersAreDropped(t *testing.T) {
 			if r.State != tasks.StateDone || string(r.Value) != `"mine"` || len(r.Stdout) > 0 || r.Attempt != 1 {
 				t.Errorf("ended as %+v, want its own worker's word", r)
 			}
+		}
+	})
+}
+
+// A follower that reads while the next attempt goes into the journal is given nothing of
+// the one before as if it were of that one, and all that that one writes.
+func TestAFollowerTellsAttemptsApartWhileTheNextIsRecorded(t *testing.T) {
+	var l *lazy
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) {
+			b.dir = dir
+			b.change = func(cfg *Config) {
+				l = &lazy{Journal: cfg.Journal}
+				cfg.Journal = l
+			}
+		})
+		defer b.close()
+		defer func() {
+			for range 5 {
+				l.pass()
+				time.Sleep(time.Second)
+			}
+		}()
+		more := make(chan struct{})
+		for i := range 2 {
+			b.add(fmt.Sprintf("w%d", i+1), func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+				if a.N == 1 {
+					io.WriteString(a.Stdout, "first")
+					<-more
+					io.WriteString(a.Stdout, "lost")
+					return stopped(ctx)
+				}
+				io.WriteString(a.Stdout, "of the second")
+				return ended()
+			})
+		}
+		var f *Follower
+		got := make(chan error, 1)
+		var run *Run
+		go func() {
+			var err error
+			run, f, err = b.m.SubmitFollowed(t.Context(), cmd("x", tasks.Any()))
+			got <- err
+		}()
+		for range 3 { // the run, the attempt
+			synctest.Wait()
+			l.pass()
+			time.Sleep(time.Second)
+		}
+		if err := <-got; err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for range 2 { // started, first
+			if _, err := f.Next(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(more)
+		time.Sleep(time.Second) // it has written on, and nobody has read that
+		b.kill(run.Tasks()[0].Worker)
+		time.Sleep(time.Second) // the second attempt waits for the disk
+		read := func(ctx context.Context, f *Follower, out *strings.Builder) error {
+			for {
+				e, err := f.Next(ctx)
+				if err != nil {
+					return err
+				}
+				if e.Type == EventAgain {
+					out.Reset()
+				}
+				out.Write(e.Output)
+			}
+		}
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		var early, late strings.Builder
+		read(over, f, &early)
+		f2, err := b.m.Follow(run.ID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f2.Close()
+		read(over, f2, &late)
+		for range 5 {
+			l.pass()
+			time.Sleep(time.Second)
+		}
+		if err := read(t.Context(), f, &early); err != io.EOF || early.String() != "of the second" {
+			t.Errorf("the follower was given %q of the second attempt, and then %v; want all of it, and EOF", early.String(), err)
+		}
+		if err := read(t.Context(), f2, &late); err != io.EOF || late.String() != "of the second" {
+			t.Errorf("one that came later was given %q, and then %v; want all of the second attempt, and EOF", late.String(), err)
 		}
 	})
 }
