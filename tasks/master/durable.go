@@ -44,6 +44,7 @@ func (m *Master) acceptLocked(news ...*submission) error {
 		}
 	}
 	for _, n := range news {
+		n.run.accepting = false
 		m.submittedLocked(n)
 	}
 	return nil
@@ -53,7 +54,6 @@ func (m *Master) acceptLocked(news ...*submission) error {
 func (m *Master) journalRunsLocked(news []*submission, records []journal.Record) error {
 	pin := func(d int) { // workers that the tasks are for stay meanwhile
 		for _, n := range news {
-			n.run.accepting = d > 0
 			for _, w := range n.bound {
 				if w.pinned += d; d < 0 {
 					m.forgetWorkerLocked(w)
@@ -82,7 +82,7 @@ func (m *Master) journalRunsLocked(news []*submission, records []journal.Record)
 // undoLocked forgets a new run, of which nothing was told to anybody.
 func (m *Master) undoLocked(n *submission) {
 	for _, t := range n.run.tasks {
-		if t.step == ending { // cancelled meanwhile; that will not be on disk either
+		if t.step == ending || t.state.Final() { // cancelled meanwhile; that will not be on disk either
 			continue
 		}
 		m.open--

@@ -385,3 +385,44 @@ func TestAFollowerTellsAttemptsApartWhileTheNextIsRecorded(t *testing.T) {
 		}
 	})
 }
+
+// What SubmitMany has not accepted yet is nobody's business: neither that of Close, nor of
+// who cancels what is listed, nor of the audit.
+func TestTasksThatWaitToBeAcceptedAreLeftAlone(t *testing.T) {
+	for name, meanwhile := range map[string]func(b *bench){
+		"close": func(b *bench) { b.m.Close() },
+		"cancel": func(b *bench) {
+			for _, r := range b.m.List(tasks.ID{}, nil, 10) {
+				b.m.Cancel(r.ID, tasks.StopCancel)
+			}
+		},
+		"audit": func(b *bench) { time.Sleep(3 * auditInterval) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var c tally
+			inBubble(t, 1, c.run(time.Second), func(t *testing.T, b *bench) {
+				wait := func(o *tasks.Options) { o.WaitWorkers = time.Minute }
+				done := make(chan error, 1)
+				go func() {
+					_, err := b.m.SubmitMany(t.Context(), []tasks.Submission{cmd("a", tasks.Any()), cmd("b", tasks.On("w9"), wait)})
+					done <- err
+				}()
+				synctest.Wait()
+				meanwhile(b)
+				if err := <-done; !errors.Is(err, ErrClosed) && !errors.Is(err, tasks.ErrNoMatch) {
+					t.Errorf("SubmitMany = %v, want ErrClosed or ErrNoMatch", err)
+				}
+				if s := b.m.Stats(); s.Open != 0 || s.Attempts != 0 || s.Stuck != 0 {
+					t.Errorf("stats %+v, want none open, tried or stuck", s)
+				}
+				b.m.mu.Lock()
+				defer b.m.mu.Unlock()
+				for k, c := range b.m.classes {
+					if c.tasks != 0 {
+						t.Errorf("class %+v has %d tasks, want none", k, c.tasks)
+					}
+				}
+			})
+		})
+	}
+}

@@ -23,7 +23,7 @@ type Run struct {
 	one       [1]*task         // what tasks are when there is one
 	several   bool             // constant: the target could have been several workers
 	sealed    bool             // no more tasks come
-	accepting bool             // it is on its way into the journal
+	accepting bool             // nobody was told that it is submitted: it waits for others, or the journal
 	count     int              // tasks that it has had
 	known     int              // of them, those that can still be asked for
 	used      map[string]*task // by node id: who has which, when its tasks go to different workers; else nil

@@ -338,7 +338,7 @@ func (m *Master) namesLocked() string {
 
 // runLocked makes the run and its tasks.
 func (m *Master) runLocked(s *submission) *Run {
-	r := &Run{m: m, id: m.ids.Next(), several: s.Target.Several(), sealed: true, durable: m.keeps(&s.Options)}
+	r := &Run{m: m, id: m.ids.Next(), several: s.Target.Several(), sealed: true, durable: m.keeps(&s.Options), accepting: true}
 	if s.Target.N > 1 {
 		r.used = map[string]*task{}
 	}
