@@ -26,6 +26,7 @@ type Batch struct {
 	key   classKey
 	class *class           // of the last task that was added, which is counted in its tasks; or nil
 	taken int              // results that were taken
+	taker *Follower        // who takes the results; nil: Results does
 	held  []*tasks.Content // until it is sealed, see Hold
 	room  chan struct{}    // closed, and made anew, when a result is taken; nil while nobody waits
 }
@@ -77,6 +78,7 @@ func (m *Master) openBatch(target tasks.Target, options tasks.Options, limit int
 	var f *Follower
 	if follow {
 		f = m.followLocked(b.Run, nil, true)
+		b.taker = f
 	}
 	return b, f, nil
 }
@@ -198,14 +200,6 @@ func (b *Batch) takenLocked(n int) {
 	if b.room != nil {
 		close(b.room)
 		b.room = nil
-	}
-}
-
-// gaveLocked takes note that a follower has given the result of t, or never will.
-func (b *Batch) gaveLocked(t *task) {
-	if !t.taken {
-		t.taken = true
-		b.takenLocked(1)
 	}
 }
 

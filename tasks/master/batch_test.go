@@ -355,3 +355,60 @@ func TestBatchIndexOfTheCallersChoice(t *testing.T) {
 		}
 	})
 }
+
+// Who looks on takes no results away from who takes those of the batch.
+func TestOnlookersTakeNoResultsOfABatch(t *testing.T) {
+	inBubble(t, 1, echoRunner, func(t *testing.T, b *bench) {
+		batch, err := b.m.OpenBatch(tasks.Any(), tasks.DefaultOptions(), 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := add(t, batch, "a")
+		var fs []*Follower
+		for _, id := range []tasks.ID{batch.ID(), first} {
+			f, err := b.m.Follow(id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			fs = append(fs, f)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		go func() {
+			defer batch.Seal()
+			for range 9 {
+				if _, err := batch.Add(ctx, &tasks.Task{Kind: tasks.Command, Argv: []string{"a"}}); err != nil {
+					t.Errorf("add: %v", err)
+					return
+				}
+			}
+		}()
+		n := 0
+		for range batch.Results(ctx) {
+			n++
+		}
+		if n != 10 {
+			t.Errorf("%d results while others look on, want 10", n)
+		}
+		for i, want := range []int{10, 1} {
+			results := 0
+			for {
+				e, err := fs[i].Next(ctx)
+				if err == io.EOF {
+					break
+				}
+				if err != nil {
+					t.Errorf("follower %d after %d results: %v, want EOF", i, results, err)
+					break
+				}
+				if e.Type == EventResult {
+					results++
+				}
+			}
+			if results != want {
+				t.Errorf("follower %d was given %d results, want %d", i, results, want)
+			}
+		}
+	})
+}

@@ -201,7 +201,9 @@ func (f *Follower) stepLocked(c *cursor) (Event, bool) {
 		f.left--
 		if t.run.batch != nil {
 			delete(f.cursors, t)
-			t.run.batch.gaveLocked(t)
+			if t.run.batch.taker == f {
+				t.run.batch.takenLocked(1)
+			}
 		}
 		e.Type, e.Result = EventResult, t.result
 		f.m.answered(t.result)
@@ -247,10 +249,15 @@ func (f *Follower) Close() {
 	}
 	f.closed = true
 	delete(f.run.followers, f)
+	ended := 0
 	for t := range f.cursors {
 		f.m.takenLocked(t)
-		if t.run.batch != nil && t.state.Final() {
-			t.run.batch.gaveLocked(t)
+		if t.state.Final() {
+			ended++
 		}
+	}
+	if b := f.run.batch; b != nil && b.taker == f { // what was not given never will be
+		b.taker = nil
+		b.takenLocked(ended)
 	}
 }

@@ -161,7 +161,7 @@ func (r *Run) cancelLocked(reason tasks.StopReason) int {
 // endedLocked takes note that t, one of its tasks, has ended.
 func (r *Run) endedLocked(t *task) {
 	r.ended++
-	if r.batch == nil || len(r.followers) == 0 {
+	if r.batch == nil || r.batch.taker == nil {
 		r.results = append(r.results, t.result)
 	}
 	r.wakeLocked()

@@ -372,7 +372,9 @@ func (m *Master) addLocked(r *Run, c *class, t *task, spec []byte) {
 	r.count++
 	r.known++
 	for f := range r.followers {
-		f.left++
+		if f.whole {
+			f.left++
+		}
 	}
 	m.enterClassLocked(c)
 	m.tasks[t.id] = t

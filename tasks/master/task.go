@@ -46,7 +46,6 @@ type task struct {
 	waits    bool // it is in a queue
 	resting  bool // it waits for a while before it does so again
 	recalled bool // it was asked back once
-	taken    bool // in a batch: a follower has given its result
 
 	bound      *worker // the only worker it is for, or nil
 	at         *worker // who has the current attempt
