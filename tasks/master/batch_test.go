@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -411,4 +412,47 @@ func TestOnlookersTakeNoResultsOfABatch(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Who waits for the results of a batch that is not sealed is told when the agent is closed.
+func TestCloseEndsTheWaitForABatch(t *testing.T) {
+	for _, ephemeral := range []bool{false, true} {
+		inBubble(t, 1, echoRunner, func(t *testing.T, b *bench) {
+			opt := tasks.DefaultOptions()
+			opt.Ephemeral = ephemeral
+			batch, err := b.m.OpenBatch(tasks.Any(), opt, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, f, err := b.m.OpenBatchFollowed(tasks.Any(), opt, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			add(t, batch, "a")
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				n := 0
+				for range batch.Results(ctx) {
+					n++
+				}
+				if n != 1 {
+					t.Errorf("%d results, want the one of the task that was cancelled", n)
+				}
+			})
+			wg.Go(func() {
+				if _, err := f.Next(ctx); !errors.Is(err, ErrClosed) {
+					t.Errorf("Next of a follower = %v, want ErrClosed", err)
+				}
+			})
+			synctest.Wait()
+			b.m.Close()
+			wg.Wait()
+			if ctx.Err() != nil {
+				t.Error("an hour after Close they waited still")
+			}
+		})
+	}
 }

@@ -140,11 +140,12 @@ func (f *Follower) Next(ctx context.Context) (Event, error) {
 		switch {
 		case ended:
 			return Event{}, io.EOF
-		case closed && f.run.durable:
+		case closed: // what was not in the queue by then does not come
 			return Event{}, ErrClosed
 		}
 		select {
 		case <-f.ready:
+		case <-f.m.ctx.Done():
 		case <-ctx.Done():
 			return Event{}, context.Cause(ctx)
 		}

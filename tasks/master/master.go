@@ -180,8 +180,8 @@ func New(cfg Config) (*Master, error) {
 	return m, nil
 }
 
-// Close ends every task that has not ended and is in no journal as cancelled, and
-// waits for the Master's goroutines. What is in the journal goes on: workers keep
+// Close ends every task that has not ended and is in no journal as cancelled, and the
+// wait for results that do not come; it waits for the Master's goroutines. What is in the journal goes on: workers keep
 // running it, and the next start takes it up. It may be called twice.
 func (m *Master) Close() {
 	m.mu.Lock()
@@ -196,7 +196,6 @@ func (m *Master) Close() {
 					rec := t.attemptRecord()
 					m.cfg.Journal.Write(func(error) {}, journal.Record{Kind: kindAttempt, ID: t.id, Value: encodeRecord(&rec)})
 				}
-				t.run.abandonLocked()
 				continue
 			}
 			m.cancelLocked(t, tasks.StopCancel)

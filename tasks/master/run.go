@@ -102,7 +102,7 @@ func (r *Run) next(ctx context.Context, i int) ([]*tasks.Result, error) {
 			r.m.mu.Unlock()
 			return rs, nil
 		}
-		if m := r.m; m.closed && i >= len(r.results) && r.ended < r.count {
+		if m := r.m; m.closed && i >= len(r.results) && (r.ended < r.count || !r.sealed) {
 			m.mu.Unlock()
 			return nil, ErrClosed
 		}
@@ -118,6 +118,7 @@ func (r *Run) next(ctx context.Context, i int) ([]*tasks.Result, error) {
 		r.m.mu.Unlock()
 		select {
 		case <-more:
+		case <-r.m.ctx.Done():
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -132,14 +133,6 @@ func (r *Run) Wait(ctx context.Context) ([]tasks.Result, error) {
 		return nil, err
 	}
 	return r.Tasks(), nil
-}
-
-// abandonLocked wakes everybody who waits for the run: the Master is closed.
-func (r *Run) abandonLocked() {
-	r.wakeLocked()
-	for f := range r.followers {
-		f.signal()
-	}
 }
 
 // Cancel stops the tasks of the run that have not ended.
