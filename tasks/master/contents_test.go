@@ -63,3 +63,32 @@ func hash(digit byte) string {
 	}
 	return string(b)
 }
+
+// The files of an attempt that failed, and is made again, are not held for ever.
+func TestFilesOfAnAttemptThatIsMadeAgainAreReleased(t *testing.T) {
+	inBubble(t, 1, func(_ context.Context, a *tasks.Attempt) tasks.Outcome {
+		o := tasks.Outcome{Outputs: []tasks.OutputFile{{Name: "o", Content: tasks.Content{Blob: hash(byte('0' + a.N)), Size: 5}}}}
+		if a.N < 3 {
+			o.Code, o.Exit = tasks.Exit, 1
+		}
+		return o
+	}, func(t *testing.T, b *bench) {
+		var mu sync.Mutex
+		held := map[string]int{}
+		count := func(c *tasks.Content, n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			held[c.Blob] += n
+		}
+		b.change = func(cfg *Config) {
+			cfg.Fetch = func(_ context.Context, _ string, c *tasks.Content) error { count(c, 1); return nil }
+			cfg.Release = func(c *tasks.Content) { count(c, -1) }
+		}
+		b.killMaster()
+		b.restartMaster()
+		b.wait(b.submit(cmd("x", tasks.Any(), func(o *tasks.Options) { o.Retry = 2 })))
+		if held[hash('1')] != 0 || held[hash('2')] != 0 || held[hash('3')] != 1 {
+			t.Errorf("held %v, want the file of the last attempt alone", held)
+		}
+	})
+}

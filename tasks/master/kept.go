@@ -226,11 +226,7 @@ func (k *keeper) dropLocked(id tasks.ID) {
 // forgetLocked drops t from memory. The files of one that is in the journal stay.
 func (k *keeper) forgetLocked(t *task) {
 	if t.result != nil && !t.durable() {
-		for i := range t.result.Outputs {
-			if t.result.Outputs[i].Blob != "" {
-				k.m.cfg.Release(&t.result.Outputs[i].Content)
-			}
-		}
+		k.m.releaseOutputs(&t.result.Outcome)
 	}
 	if !t.durable() && !t.class.options.Ephemeral {
 		k.m.cfg.History.Add(history.Event{Name: history.Forgotten, Tasks: []tasks.ID{t.id}})
@@ -238,6 +234,15 @@ func (k *keeper) forgetLocked(t *task) {
 	delete(k.m.tasks, t.id)
 	if t.run.known--; t.run.known == 0 && t.run.sealed {
 		delete(k.m.runs, t.run.id)
+	}
+}
+
+// releaseOutputs gives up the files that an attempt made.
+func (m *Master) releaseOutputs(o *tasks.Outcome) {
+	for i := range o.Outputs {
+		if o.Outputs[i].Blob != "" {
+			m.cfg.Release(&o.Outputs[i].Content)
+		}
 	}
 }
 

@@ -247,6 +247,7 @@ func (m *Master) finishLocked(t *task, o *tasks.Outcome) {
 	}
 	again := o.Code != tasks.OK && o.Code != tasks.Cancelled && t.stop == 0 && int(t.retries) < t.class.options.Retry
 	if again {
+		m.releaseOutputs(o)
 		t.retries++
 		m.anotherLocked(t, int(t.retries)-1)
 		return
