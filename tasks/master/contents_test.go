@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/scagent/scagent/tasks"
 )
@@ -55,15 +56,6 @@ func TestFilesAreOnDiskBeforeTheJournalNamesThem(t *testing.T) {
 	})
 }
 
-// hash is the name of a content.
-func hash(digit byte) string {
-	b := make([]byte, 64)
-	for i := range b {
-		b[i] = digit
-	}
-	return string(b)
-}
-
 // The files of an attempt that failed, and is made again, are not held for ever.
 func TestFilesOfAnAttemptThatIsMadeAgainAreReleased(t *testing.T) {
 	inBubble(t, 1, func(_ context.Context, a *tasks.Attempt) tasks.Outcome {
@@ -91,4 +83,46 @@ func TestFilesOfAnAttemptThatIsMadeAgainAreReleased(t *testing.T) {
 			t.Errorf("held %v, want the file of the last attempt alone", held)
 		}
 	})
+}
+
+// Files on their way here from a worker that is started anew are gone: its attempt is lost.
+func TestFilesOfAWorkerThatWasStartedAnew(t *testing.T) {
+	var c tally
+	writes := func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+		o := c.run(time.Second)(ctx, a)
+		if a.N == 1 {
+			o.Outputs = []tasks.OutputFile{{Name: "o", Content: tasks.Content{Blob: hash('2'), Size: 5}}}
+		}
+		return o
+	}
+	durably(t, 1, writes, func(t *testing.T, b *bench) {
+		fetched := make(chan struct{})
+		b.change = func(cfg *Config) {
+			cfg.Fetch = func(context.Context, string, *tasks.Content) error {
+				<-fetched
+				return errors.New("no such blob")
+			}
+		}
+		b.killMaster()
+		b.restartMaster()
+		id := b.submit(cmd("x", tasks.Any())).Tasks()[0].ID
+		time.Sleep(2 * time.Second)
+		b.kill("w1")
+		b.add("w1", writes)
+		b.submit(cmd("y", tasks.Any())) // brings the link back
+		time.Sleep(5 * time.Second)
+		close(fetched)
+		if r := b.awaitFinal([]tasks.ID{id})[0]; r.State != tasks.StateDone || c.of(id) != 2 {
+			t.Errorf("%s (%s) after %d starts, want done after another", r.State, r.Text, c.of(id))
+		}
+	})
+}
+
+// hash is the name of a content.
+func hash(digit byte) string {
+	b := make([]byte, 64)
+	for i := range b {
+		b[i] = digit
+	}
+	return string(b)
 }

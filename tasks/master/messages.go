@@ -311,7 +311,7 @@ func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 			return
 		}
 		if err != nil {
-			if w.link == nil {
+			if w.link == nil || w.boot != l.Peer().Boot { // what was staged is gone with its agent
 				m.lostLocked(t, err)
 				if t.waits && t.bound == nil {
 					m.spreadLocked(t.class)
