@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/scagent/scagent/tasks"
@@ -114,6 +115,42 @@ func TestFilesOfAWorkerThatWasStartedAnew(t *testing.T) {
 		close(fetched)
 		if r := b.awaitFinal([]tasks.ID{id})[0]; r.State != tasks.StateDone || c.of(id) != 2 {
 			t.Errorf("%s (%s) after %d starts, want done after another", r.State, r.Text, c.of(id))
+		}
+	})
+}
+
+// A cancellation that was answered while files were on their way holds after a restart.
+func TestACancellationWhileFilesArriveIsOnDisk(t *testing.T) {
+	var c tally
+	writes := func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+		o := c.run(time.Second)(ctx, a)
+		o.Outputs = []tasks.OutputFile{{Name: "o", Content: tasks.Content{Blob: hash('2'), Size: 5}}}
+		return o
+	}
+	durably(t, 1, writes, func(t *testing.T, b *bench) {
+		b.change = func(cfg *Config) {
+			cfg.Fetch = func(ctx context.Context, _ string, _ *tasks.Content) error {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+		}
+		b.killMaster()
+		b.restartMaster()
+		id := b.submit(cmd("x", tasks.Any())).Tasks()[0].ID
+		time.Sleep(2 * time.Second)
+		if n, err := b.m.Cancel(id, tasks.StopCancel); n != 1 || err != nil {
+			t.Fatalf("Cancel = %d, %v, want 1", n, err)
+		}
+		b.killMaster()
+		b.kill("w1")
+		b.restartMaster()
+		b.add("w1", writes)
+		if r := b.awaitFinal([]tasks.ID{id})[0]; r.State != tasks.StateCancelled || c.of(id) != 1 {
+			t.Errorf("%s after %d starts, want cancelled after the first", r.State, c.of(id))
+		}
+		synctest.Wait()
+		if n := b.journal.Len(kindCancel); n != 0 {
+			t.Errorf("the journal has %d cancellations of tasks that have ended", n)
 		}
 	})
 }

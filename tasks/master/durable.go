@@ -173,6 +173,11 @@ func (m *Master) recordRetryLocked(t *task) {
 	}, journal.Record{Kind: kindAttempt, ID: t.id, Value: encodeRecord(&rec)})
 }
 
+// journalStopLocked puts into the journal that t is to be stopped.
+func (m *Master) journalStopLocked(t *task) {
+	m.cfg.Journal.Write(func(error) {}, journal.Record{Kind: kindCancel, ID: t.id, Value: encodeRecord(t.stop)})
+}
+
 // settleLocked puts the end of t into the journal, and makes it known when it is
 // there. Until then t has no worker, unless it is the one that sent the result and
 // waits for the ack.
@@ -181,6 +186,7 @@ func (m *Master) settleLocked(t *task, r *tasks.Result) {
 		m.partLocked(t)
 		t.step = ending
 	}
+	t.settled = true
 	m.journalLocked(t, history.TheEnd, func() {
 		acks := t.aside.takeAcks()
 		m.concludeLocked(t, r)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/history"
-	"github.com/scagent/scagent/tasks/journal"
 	"github.com/scagent/scagent/tasks/wire"
 )
 
@@ -46,6 +45,7 @@ type task struct {
 	waits    bool // it is in a queue
 	resting  bool // it waits for a while before it does so again
 	recalled bool // it was asked back once
+	settled  bool // its end is in the journal, or on its way there
 
 	bound      *worker // the only worker it is for, or nil
 	at         *worker // who has the current attempt
@@ -379,11 +379,14 @@ func (m *Master) cancelLocked(t *task, r tasks.StopReason) {
 	t.stop = r
 	switch t.step {
 	case ending: // it has ended; what it was counts if its files arrive
+		if t.durable() && !t.settled {
+			m.journalStopLocked(t)
+		}
 	case none, assigned, recording:
 		m.endLocked(t, tasks.StateCancelled, &tasks.Outcome{Code: tasks.Cancelled, Text: "cancelled before it started"})
 	default:
 		if t.durable() {
-			m.cfg.Journal.Write(func(error) {}, journal.Record{Kind: kindCancel, ID: t.id, Value: encodeRecord(r)})
+			m.journalStopLocked(t)
 		}
 		if t.at.link != nil {
 			t.at.link.SendCancel(t.key(), r)
