@@ -267,7 +267,7 @@ func (m *Master) Drop(id tasks.ID) (int, error) {
 	ahead := map[*wire.Link][]wire.Key{}
 	for _, t := range r.eachLocked() {
 		switch {
-		case t.state.Final() || t.step == ending:
+		case t.state.Final():
 		case t.step <= recording:
 			waiting = append(waiting, t)
 		case t.step == offered || t.step == accepted:
@@ -276,7 +276,9 @@ func (m *Master) Drop(id tasks.ID) (int, error) {
 			}
 			fallthrough
 		default:
-			t.stop = tasks.StopCancel // it has no other attempt
+			if t.stop == 0 {
+				t.stop, t.dropped = tasks.StopCancel, true
+			}
 		}
 	}
 	n := m.cancelAllLocked(waiting, tasks.StopCancel)

@@ -456,3 +456,26 @@ func TestCloseEndsTheWaitForABatch(t *testing.T) {
 		})
 	}
 }
+
+// What has started goes on when what has not is dropped, also when the link breaks.
+func TestDroppedRunsOnWhenTheLinkBreaks(t *testing.T) {
+	var c tally
+	inBubble(t, 1, c.run(10*time.Second), func(t *testing.T, b *bench) {
+		var runs []*Run
+		for range 2 {
+			runs = append(runs, b.submit(cmd("x", tasks.Any())))
+		}
+		time.Sleep(time.Second)
+		for _, r := range runs {
+			if _, err := b.m.Drop(r.ID()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.hub.Get(b.workers["w1"].id).Close(errors.New("broken by the test"))
+		for _, r := range runs {
+			if res := b.wait(r)[0]; res.State != tasks.StateDone {
+				t.Errorf("%s (%s), want done: it ran already", res.State, res.Text)
+			}
+		}
+	})
+}

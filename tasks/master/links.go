@@ -139,10 +139,18 @@ func (m *Master) Up(l *wire.Link) {
 		held = append(held, h)
 	}
 	l.SendReattach(held)
+	var back []wire.Key
 	for t := range w.attempts.each() {
-		if t.step > recording && t.stop != 0 {
+		switch {
+		case t.step <= recording || t.stop == 0:
+		case t.dropped:
+			back = append(back, t.key())
+		default:
 			l.SendCancel(t.key(), t.stop)
 		}
+	}
+	if len(back) > 0 {
+		l.SendRecall(back)
 	}
 	if w.anew {
 		time.AfterFunc(m.cfg.Lease, func() { m.overdue(w, l) })

@@ -45,6 +45,7 @@ type task struct {
 	waits    bool // it is in a queue
 	resting  bool // it waits for a while before it does so again
 	recalled bool // it was asked back once
+	dropped  bool // stop is for further attempts, and for this one if it has not started
 	settled  bool // its end is in the journal, or on its way there
 
 	bound      *worker // the only worker it is for, or nil
@@ -376,7 +377,7 @@ func (m *Master) cancelLocked(t *task, r tasks.StopReason) {
 	if t.state.Final() {
 		return
 	}
-	t.stop = r
+	t.stop, t.dropped = r, false
 	switch t.step {
 	case ending: // it has ended; what it was counts if its files arrive
 		if t.durable() && !t.settled {
