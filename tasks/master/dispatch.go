@@ -1,9 +1,11 @@
 package master
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
+	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/history"
 	"github.com/scagent/scagent/tasks/wire"
 )
@@ -247,10 +249,21 @@ func (m *Master) dispatchLocked(w *worker) {
 	}
 }
 
+// firstBoundLocked returns the first task that waits for w and no other. Those that take
+// more slots than w has now, which it will never start, are ended.
+func (m *Master) firstBoundLocked(w *worker) *task {
+	t := w.queue.first()
+	for t != nil && w.listed && t.slots() > w.info.Slots {
+		m.failNeverLocked(t, tasks.Refused, fmt.Sprintf("worker %q has only %d slots now, the task takes %d", w.info.Name, w.info.Slots, t.slots()))
+		t = w.queue.first()
+	}
+	return t
+}
+
 // turnLocked returns the task that w is to be given next: the oldest of the
 // largest priority that it has credit for, or keeps slots for.
 func (m *Master) turnLocked(w *worker) *task {
-	t := w.queue.first()
+	t := m.firstBoundLocked(w)
 	if t != nil && w.creditFor(t.class) < t.slots() && !m.reserveLocked(w, t) {
 		t = nil
 	}

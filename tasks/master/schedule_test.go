@@ -212,3 +212,26 @@ func TestReadyWorkersAreThoseWithCredit(t *testing.T) {
 		}
 	})
 }
+
+// A task that is for a worker which now has fewer slots than it takes fails, and holds
+// nothing else up.
+func TestATaskForAWorkerThatHasBecomeSmaller(t *testing.T) {
+	var c tally
+	inBubble(t, 1, c.run(time.Second), func(t *testing.T, b *bench) {
+		two := func(o *tasks.Options) { o.Slots = 2 }
+		var runs []*Run
+		for _, s := range []tasks.Submission{cmd("a", tasks.On("w1"), two), cmd("b", tasks.On("w1"), two), cmd("c", tasks.Any())} {
+			runs = append(runs, b.submit(s))
+		}
+		info := b.workers["w1"].info()
+		info.Slots = 1
+		b.m.Update(info)
+		var states []tasks.State
+		for _, r := range runs {
+			states = append(states, b.wait(r)[0].State)
+		}
+		if want := []tasks.State{tasks.StateDone, tasks.StateFailed, tasks.StateDone}; !slices.Equal(states, want) {
+			t.Errorf("states %v, want %v", states, want)
+		}
+	})
+}
