@@ -142,6 +142,9 @@ func (m *Master) enterClassLocked(c *class) {
 	m.idles = slices.Delete(m.idles, i, i+1)
 	c.place = len(m.live)
 	m.live = append(m.live, c)
+	if c.dynamic {
+		m.dynamic++
+	}
 	if c.opened != m.opened {
 		for i := range c.fits {
 			if c.fits[i].ok {
@@ -160,6 +163,9 @@ func (m *Master) leaveClassLocked(c *class) {
 	m.live[c.place], last.place = last, c.place
 	m.live[len(m.live)-1] = nil
 	m.live = m.live[:len(m.live)-1]
+	if c.dynamic {
+		m.dynamic--
+	}
 	c.opened = m.opened
 	m.unwaitLocked(c)
 	if c.key.run.IsZero() {

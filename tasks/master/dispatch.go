@@ -316,6 +316,9 @@ func (m *Master) takeSlotsLocked(w *worker, n int) {
 	} else {
 		delete(m.over, w)
 	}
+	if n < 0 && m.dynamic > 0 {
+		m.notifyLocked()
+	}
 }
 
 // offerLocked opens the next attempt of t, on the link of its worker.

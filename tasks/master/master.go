@@ -119,6 +119,7 @@ type Master struct {
 	classes  map[classKey]*class
 	waiting  []*class // those with a task in their queue, by priority
 	live     []*class // those with tasks
+	dynamic  int      // of live, those that look at which slots are free
 	idles    []*class // those without that are kept, the oldest first
 	opened   uint64   // how often a worker got credit again, see openLocked
 	tasks    map[tasks.ID]*task

@@ -235,3 +235,33 @@ func TestATaskForAWorkerThatHasBecomeSmaller(t *testing.T) {
 		}
 	})
 }
+
+// What waits for free slots of others goes on when gossip says that some are free.
+func TestTasksThatWaitForFreeSlotsGoOnWhenThereAreSome(t *testing.T) {
+	var c tally
+	inBubble(t, 1, c.run(time.Second), func(t *testing.T, b *bench) {
+		info := b.workers["w1"].info()
+		target := tasks.Target{N: 1, Where: "free >= 2"}
+		rs, err := b.m.SubmitMany(t.Context(), []tasks.Submission{cmd("a", target), cmd("b", target)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		info.Busy = 2 // another master's
+		b.m.Update(info)
+		b.wait(rs[0])
+		go func() {
+			time.Sleep(10 * time.Second)
+			info.Busy = 0
+			b.m.Update(info)
+		}()
+		start := time.Now()
+		wait := func(o *tasks.Options) { o.WaitWorkers = time.Hour }
+		var wg sync.WaitGroup
+		wg.Go(func() { b.wait(b.submit(cmd("c", target, wait))) })
+		b.wait(rs[1])
+		wg.Wait()
+		if took := time.Since(start); took > 20*time.Second {
+			t.Errorf("they ran after %v, want soon after 10s", took)
+		}
+	})
+}

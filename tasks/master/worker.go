@@ -153,6 +153,10 @@ func (m *Master) Update(info tasks.Worker) {
 	old := w.info
 	w.info, w.listed = info, true
 	if same { // only its load
+		if info.Busy < old.Busy && m.dynamic > 0 {
+			m.notifyLocked()
+			m.dispatchLocked(w)
+		}
 		return
 	}
 	w.node = query.Node{Name: info.Name, Role: info.Roles, Slots: info.Slots, Known: info.Known, Data: w.node.Data, Facts: w.node.Facts}
