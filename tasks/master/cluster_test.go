@@ -94,6 +94,13 @@ func newBench(t testing.TB, l *log.Logger, options ...func(*bench)) *bench {
 
 func (b *bench) startMaster() {
 	b.t.Helper()
+	b.makeMaster()
+	b.linkMaster()
+}
+
+// makeMaster makes a master that can have no links yet.
+func (b *bench) makeMaster() {
+	b.t.Helper()
 	cfg := DefaultConfig()
 	cfg.Node, cfg.Links, cfg.Logger = nodeID("m"), (*benchLinks)(b), b.log
 	var err error
@@ -105,6 +112,10 @@ func (b *bench) startMaster() {
 	if b.m, err = New(cfg); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+func (b *bench) linkMaster() {
+	b.t.Helper()
 	b.hub = b.newHub(nodeID("m"), "m", masterHost, wire.Config{Master: b.m, Events: b.m})
 	b.m.Resume()
 }

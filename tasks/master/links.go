@@ -17,9 +17,9 @@ var errGone = errors.New("it has left the pool")
 const dialTimeout = 5 * time.Second
 
 // reachLocked sees to it that there will be a link to w, or that its tasks go
-// elsewhere.
+// elsewhere; Resume does so for those that are asked for before.
 func (m *Master) reachLocked(w *worker) {
-	if w.link != nil || w.dialling || m.closed {
+	if w.link != nil || w.dialling || m.closed || !m.resumed {
 		return
 	}
 	w.dialling = true

@@ -127,6 +127,7 @@ type Master struct {
 	open     int // tasks that have not ended
 	kept     keeper
 	retained retained
+	resumed  bool        // links can be had
 	audit    *time.Timer // see Resume
 	// journalOff says that the journal refused the last submission.
 	journalOff bool
@@ -149,7 +150,7 @@ type Stats struct {
 var ErrClosed = errors.New("the agent is shutting down")
 
 // New checks cfg and returns a Master, with the tasks that its journal has and
-// without workers.
+// without workers. It dials none before Resume is called.
 func New(cfg Config) (*Master, error) {
 	ids, err := tasks.NewIDs(cfg.Node)
 	switch {

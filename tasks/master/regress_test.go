@@ -426,3 +426,33 @@ func TestTasksThatWaitToBeAcceptedAreLeftAlone(t *testing.T) {
 		})
 	}
 }
+
+// Members can be heard of before there can be links: that a worker cannot be reached then
+// says nothing of what it runs.
+func TestNothingIsLostBeforeThereAreLinks(t *testing.T) {
+	var c tally
+	durably(t, 2, c.run(20*time.Second), func(t *testing.T, b *bench) {
+		w1 := b.workers["w1"].info()
+		ids := b.submitMany(1, tasks.On("w1"), func(o *tasks.Options) { o.Attempts = 1 })
+		time.Sleep(time.Second)
+		w1.Available = false
+		b.m.Update(w1)
+		ids = append(ids, b.submitMany(3, tasks.Any())...) // the last waits for w2, which is full
+		time.Sleep(time.Second)
+		b.killMaster()
+		b.makeMaster()
+		w1.Available = true
+		b.m.Update(w1) // it could have that one
+		b.m.Update(b.workers["w2"].info())
+		time.Sleep(100 * time.Millisecond)
+		b.linkMaster()
+		for i, r := range b.awaitFinal(ids) {
+			if r.State != tasks.StateDone || c.of(r.ID) != 1 {
+				t.Errorf("task %d: %s (%s) after %d starts, want done after one", i, r.State, r.Text, c.of(r.ID))
+			}
+		}
+		if s := b.m.Stats(); s.LostAttempts != 0 {
+			t.Errorf("%d attempts were lost, want none", s.LostAttempts)
+		}
+	})
+}

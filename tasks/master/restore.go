@@ -279,18 +279,33 @@ func recordOf(r *tasks.Result) *record {
 }
 
 // Resume dials the workers that have attempts from before this start, or for which
-// tasks wait, and gives them up after Config.Grace. It is called once, when links
-// can be had.
+// tasks wait, and gives them up after Config.Grace; from then on workers are dialled as
+// they are needed. It is called once, when links can be had.
 func (m *Master) Resume() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	until := time.Now().Add(m.cfg.Grace)
+	m.resumed = true
 	for _, w := range m.workers {
-		if w.link == nil && !w.dialling && w.attempts.n+w.queue.len() > 0 {
+		patient := w.queue.len() > 0 // no other can have these
+		switch {
+		case w.link != nil || w.dialling:
+		case patient || w.hasSent():
 			w.dialling = true
-			patient := w.queue.len() > 0 // no other can have these
 			m.wg.Go(func() { m.redial(w, until, patient) })
+		case w.attempts.n > 0: // assigned since New
+			m.reachLocked(w)
 		}
 	}
 	m.audit = time.AfterFunc(auditInterval, m.auditRepeatedly)
+}
+
+// hasSent says whether w may have some of its attempts.
+func (w *worker) hasSent() bool {
+	for t := range w.attempts.each() {
+		if t.step > recording {
+			return true
+		}
+	}
+	return false
 }

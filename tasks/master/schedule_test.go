@@ -111,6 +111,7 @@ func (b *bench) another(name, ip string) *Master {
 		b.t.Fatal(err)
 	}
 	hub = b.newHub(nodeID(name), name, ip, wire.Config{Master: m, Events: m})
+	m.Resume()
 	b.t.Cleanup(func() { m.Close(); hub.Close() })
 	for _, w := range b.workers {
 		m.Update(w.info())

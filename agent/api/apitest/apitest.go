@@ -89,6 +89,7 @@ func New(t testing.TB, run Run) *Backend {
 		t.Fatal(err)
 	}
 	c.hub = c.newHub("m", wire.Config{Master: b.Master, Events: b.Master})
+	b.Master.Resume()
 	stops := []func(){b.Master.Close}
 	for _, name := range []string{"w1", "w2"} {
 		stops = append(stops, c.worker(name, b.Master, run))
