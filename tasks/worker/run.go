@@ -51,7 +51,6 @@ func (w *Worker) laneLocked(a *attempt) {
 
 func (w *Worker) readyLocked(a *attempt) {
 	a.phase = running
-	w.running++
 	if w.cfg.History.On() {
 		w.cfg.History.Add(history.Event{Name: history.Started, Task: a.key.Task, Run: a.run, N: a.key.N, Kind: a.task.Kind, Spec: a.spec, Slots: a.slots})
 	}
@@ -158,11 +157,6 @@ func (w *Worker) run(a *attempt, seen *tasks.Attempt) *attempt {
 	a.phase, a.result, a.files = finished, result, files
 	if a.patience != nil {
 		a.patience.Stop()
-	}
-	w.running--
-	if w.idle != nil && w.running == 0 {
-		close(w.idle)
-		w.idle = nil
 	}
 	l := a.link
 	if record != nil && !a.forsaken && !w.closed {
@@ -284,6 +278,10 @@ func (w *Worker) open(ctx context.Context, node string, c *tasks.Content) (io.Re
 // first, which it returns.
 func (w *Worker) leaveLocked(a *attempt) (first *attempt) {
 	w.busy -= a.slots
+	if w.idle != nil && w.busy == 0 {
+		close(w.idle)
+		w.idle = nil
+	}
 	for !w.draining {
 		next := w.queue.pop(w.cfg.Slots - w.busy)
 		switch {

@@ -105,13 +105,12 @@ type Worker struct {
 	outbox   outbox
 	busy     int         // slots in use
 	told     int         // Config.Busy was told
-	running  int         // runners that have not returned
 	waiting  int         // lanes that have nothing to do
 	fresh    []*attempt  // started since started was set, and not told of
 	started  *time.Timer // tells masters of fresh; it runs while there are some
 	draining bool
 	closed   bool
-	idle     chan struct{} // closed when running is 0, made by Drain
+	idle     chan struct{} // closed when busy is 0, made by Drain
 }
 
 // New checks cfg and returns a Worker, with the outcomes that its journal has; it
@@ -146,8 +145,8 @@ func (w *Worker) Load() wire.Load {
 	return wire.Load{Slots: uint32(w.cfg.Slots), Busy: uint32(w.busy), Queued: uint32(w.queue.len()), Draining: w.draining}
 }
 
-// Drain takes no new attempts and waits until those that run have ended or ctx
-// has. Queued ones are given back to their masters.
+// Drain takes no new attempts and waits until those that have slots have ended or
+// ctx has. Queued ones are given back to their masters.
 func (w *Worker) Drain(ctx context.Context) error {
 	w.mu.Lock()
 	w.draining = true
@@ -157,20 +156,20 @@ func (w *Worker) Drain(ctx context.Context) error {
 			w.rejectLocked(a.link, a.key, tasks.Draining, "the worker is draining")
 		}
 	}
-	if w.running == 0 {
+	if w.busy == 0 {
 		w.mu.Unlock()
 		return nil
 	}
 	if w.idle == nil {
 		w.idle = make(chan struct{})
 	}
-	idle, n := w.idle, w.running
+	idle := w.idle
 	w.mu.Unlock()
 	select {
 	case <-idle:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("drain: %d attempts still run: %w", n, context.Cause(ctx))
+		return fmt.Errorf("drain: %d slots are in use still: %w", w.Load().Busy, context.Cause(ctx))
 	}
 }
 
@@ -197,6 +196,9 @@ func (w *Worker) Close(ctx context.Context) error {
 		a.forsaken = true
 		a.stopLocked(tasks.StopKill)
 		a.discardLocked()
+		if a.phase == awaitingGrant {
+			w.leaveLocked(a)
+		}
 		if a.phase != running {
 			delete(w.attempts, a.key)
 		}

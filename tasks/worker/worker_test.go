@@ -515,3 +515,36 @@ func sendResult(l *wire.Link, k wire.Key, o *tasks.Outcome) error {
 	}
 	return l.SendResult(r)
 }
+
+// What waits for its grant has a slot, and is about to run: Drain waits for it too.
+func TestDrainWaitsForWhatWaitsForItsGrant(t *testing.T) {
+	inRig(t, 2, nil, func(t *testing.T, r *rig) {
+		l, h := r.link("a")
+		offer(l, "a", 1, atMostOnce)
+		offer(l, "a", 2, atMostOnce)
+		expect(t, h, "accept 1 ready, accept 2 ready")
+		drained := make(chan error, 1)
+		go func() { drained <- r.w.Drain(t.Context()) }()
+		synctest.Wait()
+		select {
+		case err := <-drained:
+			t.Fatalf("Drain = %v while two attempts wait for their grants", err)
+		default:
+		}
+		l.SendGrant(key("a", 1))
+		expect(t, h, "started 1")
+		l.SendCancel(key("a", 1), tasks.StopCancel)
+		expect(t, h, "result 1 cancelled")
+		l.SendCancel(key("a", 2), tasks.StopCancel)
+		expect(t, h, "result 2 cancelled")
+		synctest.Wait()
+		select {
+		case err := <-drained:
+			if err != nil {
+				t.Errorf("Drain = %v", err)
+			}
+		default:
+			t.Error("Drain waits still when nothing is left")
+		}
+	})
+}
