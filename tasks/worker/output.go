@@ -28,6 +28,7 @@ type output struct {
 	link     *wire.Link // nil while there is none
 	kept     []piece    // written and not yet taken, in order
 	next     int        // the first of kept that was not sent on link
+	waits    bool       // the one before that waits for room on a link
 	taken    uint64     // bytes that the master has taken
 	written  uint64     // bytes written; written-taken are in kept
 	byStream [3]int64   // bytes written
@@ -74,7 +75,7 @@ func (o *output) record() (from uint64, pieces []pieceRecord) {
 func (o *output) sent() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.link != nil && o.next >= len(o.kept)
+	return o.link != nil && o.next >= len(o.kept) && !o.waits
 }
 
 func (o *output) totals() (stdout, stderr int64) {
@@ -117,7 +118,8 @@ func (o *output) send() {
 	defer o.sending.Unlock()
 	for {
 		o.mu.Lock()
-		if o.link == nil || o.next >= len(o.kept) {
+		o.waits = o.link != nil && o.next < len(o.kept)
+		if !o.waits {
 			o.mu.Unlock()
 			return
 		}

@@ -1,0 +1,68 @@
+package worker
+
+import (
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/scagent/scagent/tasks/wire"
+)
+
+// reluctant is a master that, while it is deaf, takes no output before it may.
+type reluctant struct {
+	*heard
+	deaf atomic.Bool
+	may  chan struct{}
+}
+
+func (m *reluctant) Output(l *wire.Link, k wire.Key, s wire.Stream, b []byte) {
+	if m.deaf.Load() {
+		<-m.may
+	}
+	m.heard.Output(l, k, s, b)
+}
+
+// fill lets no more output go over the link to the named master.
+func (r *rig) fill(master string) {
+	r.t.Helper()
+	synctest.Wait()
+	l := r.hub.Get(master)
+	go func() {
+		for range 100 {
+			l.SendOutput(key(master, 99), wire.Stdout, make([]byte, 32<<10))
+		}
+	}()
+	synctest.Wait()
+}
+
+// reluctantly makes the named master one that can be deaf.
+func (r *rig) reluctantly(master string) *reluctant {
+	r.t.Helper()
+	m := &reluctant{heard: &heard{output: map[wire.Key]string{}}, may: make(chan struct{})}
+	r.heard[master] = m.heard
+	r.mhubs[master] = r.newHub(master, "10.0.1.1", wire.Config{Master: m})
+	return m
+}
+
+// What waits for room on a link is not on its way: a result that went now would arrive
+// before it.
+func TestOutputThatWaitsForRoomIsNotSent(t *testing.T) {
+	inRig(t, 1, nil, func(t *testing.T, r *rig) {
+		m := r.reluctantly("a")
+		r.link("a")
+		m.deaf.Store(true)
+		r.fill("a")
+		o := newOutput(key("a", 1), r.hub.Get("a"))
+		o.put(wire.Stdout, make([]byte, maxPiece))
+		go o.send()
+		synctest.Wait()
+		if o.sent() {
+			t.Error("sent = true for what is not even in the link's queue")
+		}
+		close(m.may)
+		synctest.Wait()
+		if !o.sent() {
+			t.Error("sent = false when it is")
+		}
+	})
+}
