@@ -78,6 +78,15 @@ func (a *attempt) endLocked(why *tasks.StopError) {
 	a.patience = time.AfterFunc(lastWords, a.discard)
 }
 
+// timeUp stops a, which has run for as long as it may, if it runs still.
+func (a *attempt) timeUp(d time.Duration) {
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	if a.phase == running && a.stopReason == 0 {
+		a.endLocked(&tasks.StopError{Reason: tasks.StopTimeout, After: d})
+	}
+}
+
 // stopLocked asks a running attempt to stop, the first reason being the one that
 // it is told, and a later, harder one killing it.
 func (a *attempt) stopLocked(r tasks.StopReason) {

@@ -1,10 +1,13 @@
 package worker
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/wire"
 )
 
@@ -63,6 +66,35 @@ func TestOutputThatWaitsForRoomIsNotSent(t *testing.T) {
 		synctest.Wait()
 		if !o.sent() {
 			t.Error("sent = false when it is")
+		}
+	})
+}
+
+// A timeout that comes as an attempt ends changes nothing.
+func TestATimeoutAfterTheEndCostsNoOutput(t *testing.T) {
+	inRig(t, 1, func(c *Config) {
+		c.Runners[tasks.Command] = runFunc(func(_ context.Context, a *tasks.Attempt) tasks.Outcome {
+			time.Sleep(time.Second) // of the bubble
+			a.Stdout.Write([]byte("x"))
+			return tasks.Outcome{}
+		})
+	}, func(t *testing.T, r *rig) {
+		l, h := r.link("a")
+		k := key("a", 1)
+		offer(l, "a", 1)
+		synctest.Wait()
+		l.Close(nil)
+		time.Sleep(2 * time.Second)
+		r.w.mu.Lock()
+		a := r.w.attempts[k]
+		r.w.mu.Unlock()
+		a.timeUp(time.Second) // as from a timer that had waited for the lock
+		time.Sleep(2 * lastWords)
+		l, _ = r.link("a")
+		l.SendReattach([]wire.Held{{Key: k}})
+		expect(t, h, "state 1 finished, result 1")
+		if got := h.output[k]; got != "x" {
+			t.Errorf("the master has output %q, want x", got)
 		}
 	})
 }

@@ -122,13 +122,7 @@ func (w *Worker) run(a *attempt, seen *tasks.Attempt) *attempt {
 		d = m
 	}
 	if d > 0 {
-		timer := time.AfterFunc(d, func() {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if a.stopReason == 0 {
-				a.endLocked(&tasks.StopError{Reason: tasks.StopTimeout, After: d})
-			}
-		})
+		timer := time.AfterFunc(d, func() { a.timeUp(d) })
 		defer timer.Stop()
 	}
 	started := time.Now()
