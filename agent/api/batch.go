@@ -186,6 +186,10 @@ func (s *batchStream) run(w http.ResponseWriter, b Batch, in *batchInput) bool {
 		case err == io.EOF:
 			return s.flush() == nil
 		default:
+			if s.ctx.Err() == nil { // the agent ends
+				e.Encode(StreamEvent{Type: StreamError, Error: ErrorOf(err)})
+				s.flush()
+			}
 			return false
 		}
 		if e.Encode(out) != nil {
@@ -228,7 +232,7 @@ func (s *batchStream) next() (master.Event, error) {
 		beat, cancel := context.WithTimeout(wait, batchBeat)
 		ev, err := s.f.Next(beat)
 		cancel()
-		if err == nil || err == io.EOF || wait.Err() != nil {
+		if !errors.Is(err, context.DeadlineExceeded) || wait.Err() != nil {
 			return ev, err
 		}
 		s.out.WriteByte('\n') // an error shows in Flush

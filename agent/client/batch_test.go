@@ -233,3 +233,25 @@ func TestDropStopsWhatWaits(t *testing.T) {
 		}
 	})
 }
+
+// An agent that ends says so to whoever has a batch open, and at once.
+func TestABatchEndsWithItsAgent(t *testing.T) {
+	inBubble(t, func(t *testing.T, be *apitest.Backend, c *Client) {
+		b := openBatch(t, c, api.BatchRequest{})
+		addCommand(t, b, "hold")
+		synctest.Wait()
+		start := time.Now()
+		be.Master.Close()
+		e, err := b.Next()
+		for err == nil && e.Type != api.StreamResult {
+			e, err = b.Next()
+		}
+		if err != nil || e.Result.State != tasks.StateCancelled {
+			t.Errorf("%+v, %v; want the result of the task that was cancelled", e, err)
+		}
+		var said *api.Error
+		if e, err := b.Next(); !errors.As(err, &said) || !strings.Contains(said.Message, "shutting down") || time.Since(start) > time.Second {
+			t.Errorf("then %+v, %v after %v; want that the agent is shutting down, at once", e, err, time.Since(start))
+		}
+	})
+}
