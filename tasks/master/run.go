@@ -260,12 +260,14 @@ func (m *Master) cancelAllLocked(ts []*task, reason tasks.StopReason) int {
 		}
 		n++
 		m.cfg.History.Add(history.Event{Name: history.Cancel, Task: t.id})
-		if w := t.at; w != nil {
-			freed[w] = struct{}{}
+		for _, w := range []*worker{t.at, t.bound, t.class.reserved} {
+			if w != nil && (w == t.at || w.reserved == t) {
+				freed[w] = struct{}{}
+			}
 		}
 		m.cancelLocked(t, reason)
 	}
-	for w := range freed { // what was assigned and had no link yet has given its slots back
+	for w := range freed { // what was assigned and had no link yet has given its slots back, as has what they were kept for
 		m.dispatchLocked(w)
 	}
 	return n

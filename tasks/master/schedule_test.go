@@ -266,3 +266,32 @@ func TestTasksThatWaitForFreeSlotsGoOnWhenThereAreSome(t *testing.T) {
 		}
 	})
 }
+
+// Slots that are kept for a task are free when it is cancelled.
+func TestSlotsKeptForATaskThatIsCancelledAreFree(t *testing.T) {
+	for _, target := range []tasks.Target{tasks.Any(), tasks.On("w1")} {
+		inBubble(t, 1, func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+			if a.Task.Argv[0] == "long" {
+				return stopped(ctx)
+			}
+			time.Sleep(10 * time.Second) // of the bubble
+			return ended()
+		}, func(t *testing.T, b *bench) {
+			b.submit(cmd("long", tasks.Any()))
+			b.submit(cmd("short", tasks.Any()))
+			synctest.Wait()
+			both := b.submit(cmd("both", target, func(o *tasks.Options) { o.Slots = 2 }))
+			time.Sleep(time.Minute) // one of the slots is kept for it
+			next := b.submit(cmd("next", target))
+			time.Sleep(time.Minute)
+			if s := next.Tasks()[0].State; s != tasks.StateQueued {
+				t.Errorf("to %+v: the next is %s, want it to wait for the one before", target, s)
+			}
+			both.Cancel(tasks.StopCancel)
+			time.Sleep(time.Minute)
+			if s := next.Tasks()[0].State; s != tasks.StateDone {
+				t.Errorf("to %+v: a minute after the one before was cancelled the next is %s, want done", target, s)
+			}
+		})
+	}
+}
