@@ -140,7 +140,9 @@ func writeFile(fs FS, dir, name string, b []byte) error {
 		fs.Remove(tmp)
 		return err
 	}
-	if err := fs.SyncDir(dir); err != nil {
+	if err := fs.SyncDir(dir); noDescriptor(err) {
+		return err // it could not even be opened: nothing is lost that was thought to be there
+	} else if err != nil {
 		return syncError{err}
 	}
 	return nil

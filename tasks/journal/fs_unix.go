@@ -22,10 +22,8 @@ func (osFS) SyncDir(dir string) error {
 // noRoom reports whether something has run out that may come back: the disk, a
 // quota, the size that a file may have, descriptors.
 func noRoom(err error) bool {
-	for _, e := range []error{unix.ENOSPC, unix.EDQUOT, unix.EFBIG, unix.EMFILE, unix.ENFILE} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) || noDescriptor(err)
 }
+
+// noDescriptor reports whether nothing can be opened at the moment. No sync says that.
+func noDescriptor(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }

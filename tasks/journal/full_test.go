@@ -2,6 +2,7 @@ package journal
 
 import (
 	"errors"
+	"io/fs"
 	"strings"
 	"syscall"
 	"testing"
@@ -164,5 +165,53 @@ func TestFailedSyncIsFinal(t *testing.T) {
 		if n := strings.Count(text.String(), "\n"); n != 1 || !strings.HasPrefix(text.String(), "[ERR] journal: ") {
 			t.Errorf("logged %q, want one line of level ERR", text.String())
 		}
+	})
+}
+
+// Without descriptors a directory cannot be opened to be synced. That is no sync that failed.
+func TestTheJournalOutlivesALackOfDescriptors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := memfs.New[File]()
+		cfg := faultConfig(m)
+		j := mustOpen(t, cfg)
+		none := true
+		m.Mu.Lock()
+		m.Before = func(m *memfs.FS[File], op, name string) error {
+			if none && op == "syncdir" {
+				return &fs.PathError{Op: "open", Path: name, Err: syscall.EMFILE}
+			}
+			return nil
+		}
+		m.Mu.Unlock()
+		want := model{}
+		var writes []*outcome
+		for i := range 20 { // segments end meanwhile
+			large := strings.Repeat(string(rune(97+i)), cfg.FileBytes+1)
+			small := large[:cfg.FileBytes]
+			done, o := told()
+			j.Write(done, put(1, i, large), put(2, i, small))
+			writes = append(writes, o)
+			want[key{1, id(i)}], want[key{2, id(i)}] = large, small
+		}
+		synctest.Wait()
+		if err := j.Err(); !errors.Is(err, ErrFull) {
+			t.Errorf("Err without descriptors = %v, want ErrFull", err)
+		}
+		m.Mu.Lock()
+		none = false
+		m.Mu.Unlock()
+		time.Sleep(2 * lookAgain)
+		synctest.Wait()
+		for i, o := range writes {
+			if *o != (outcome{true, nil}) {
+				t.Fatalf("write %d was told %v when there were some again, want nil", i, *o)
+			}
+		}
+		if err := j.Close(); err != nil {
+			t.Errorf("Close = %v", err)
+		}
+		j = mustOpen(t, cfg)
+		defer j.Close()
+		wantContents(t, j, want)
 	})
 }
