@@ -479,3 +479,35 @@ func TestDroppedRunsOnWhenTheLinkBreaks(t *testing.T) {
 		}
 	})
 }
+
+func TestWaitForABatchWaitsForAllOfIt(t *testing.T) {
+	for _, followed := range []bool{false, true} {
+		inBubble(t, 1, echoRunner, func(t *testing.T, b *bench) {
+			open := b.m.OpenBatch
+			if followed {
+				open = func(target tasks.Target, o tasks.Options, limit int) (*Batch, error) {
+					batch, f, err := b.m.OpenBatchFollowed(target, o, limit)
+					t.Cleanup(f.Close)
+					return batch, err
+				}
+			}
+			batch, err := open(tasks.Any(), tasks.DefaultOptions(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 6 {
+				add(t, batch, "a")
+			}
+			batch.Seal()
+			rs, err := batch.Wait(t.Context())
+			if err != nil || len(rs) != 6 {
+				t.Fatalf("followed %t: %d results, %v; want 6", followed, len(rs), err)
+			}
+			for _, r := range rs {
+				if r.State != tasks.StateDone {
+					t.Errorf("followed %t: task %d is %s, want done", followed, r.Index, r.State)
+				}
+			}
+		})
+	}
+}

@@ -127,12 +127,22 @@ func (r *Run) next(ctx context.Context, i int) ([]*tasks.Result, error) {
 }
 
 // Wait waits for all tasks and returns their results in order of their index.
-// The error is ctx's; a task that failed says so in its result.
+// The error is ctx's; a task that failed says so in its result. For a batch it waits
+// until that is sealed, and takes the results if no follower does.
 func (r *Run) Wait(ctx context.Context) ([]tasks.Result, error) {
-	if _, err := r.next(ctx, r.count-1); err != nil {
-		return nil, err
+	last := 0
+	if r.batch == nil {
+		last = r.count - 1
 	}
-	return r.Tasks(), nil
+	for {
+		rs, err := r.next(ctx, last)
+		if err != nil {
+			return nil, err
+		}
+		if r.batch == nil || len(rs) == 0 {
+			return r.Tasks(), nil
+		}
+	}
 }
 
 // Cancel stops the tasks of the run that have not ended.
