@@ -155,6 +155,44 @@ func TestACancellationWhileFilesArriveIsOnDisk(t *testing.T) {
 	})
 }
 
+// Files are fetched from a worker so many at a time: connections and descriptors are bounded,
+// however fast its tasks end.
+func TestFilesOfAWorkerAreFetchedSoManyAtATime(t *testing.T) {
+	inBubble(t, 1, func(context.Context, *tasks.Attempt) tasks.Outcome {
+		return tasks.Outcome{Outputs: []tasks.OutputFile{{Name: "o", Content: tasks.Content{Blob: hash('2'), Size: 5}}}}
+	}, func(t *testing.T, b *bench) {
+		var mu sync.Mutex
+		now, most := 0, 0
+		b.change = func(cfg *Config) {
+			cfg.Fetch = func(context.Context, string, *tasks.Content) error {
+				mu.Lock()
+				now++
+				most = max(most, now)
+				mu.Unlock()
+				time.Sleep(time.Minute) // of the bubble
+				mu.Lock()
+				now--
+				mu.Unlock()
+				return nil
+			}
+		}
+		b.killMaster()
+		b.restartMaster()
+		var runs []*Run
+		for range 100 {
+			runs = append(runs, b.submit(cmd("x", tasks.Any())))
+		}
+		for _, r := range runs {
+			if s := b.wait(r)[0].State; s != tasks.StateDone {
+				t.Errorf("a task is %s, want done", s)
+			}
+		}
+		if most != maxFetches {
+			t.Errorf("of 100 files %d were fetched at a time, want %d", most, maxFetches)
+		}
+	})
+}
+
 // hash is the name of a content.
 func hash(digit byte) string {
 	b := make([]byte, 64)

@@ -16,6 +16,9 @@ import (
 // maxRejects is how many workers may turn a task away before it is given up.
 const maxRejects = 50
 
+// maxFetches is from how many attempts of a worker files are fetched at a time.
+const maxFetches = 8
+
 // currentLocked returns the task whose newest attempt is k, when it is the one
 // that the peer of l has.
 func (m *Master) currentLocked(l *wire.Link, k wire.Key) *task {
@@ -302,9 +305,9 @@ func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 	m.freeLocked(t)
 	k := t.key()
 	m.wg.Go(func() {
-		ctx, cancel := context.WithCancel(m.ctx)
-		defer cancel()
-		err := m.fetch(ctx, w.id, o.Outputs, t.durable())
+		w.fetching <- struct{}{}
+		err := m.fetch(m.ctx, w.id, o.Outputs, t.durable())
+		<-w.fetching
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if t.state.Final() || t.step != ending || t.n != k.N || m.closed {

@@ -11,8 +11,8 @@ import (
 	"github.com/scagent/scagent/tasks/wire"
 )
 
-// worker is what the Master holds of one. It is guarded by Master.mu, but for its
-// id.
+// worker is what the Master holds of one. It is guarded by Master.mu, but for what is
+// constant.
 type worker struct {
 	id     string // constant
 	place  int    // in Master.places; -1 when it is forgotten
@@ -37,6 +37,8 @@ type worker struct {
 	unreached time.Time // since when it could not be reached; zero when it can
 	holdUntil time.Time // gets nothing before
 	timer     *time.Timer
+
+	fetching chan struct{} // a token for each attempt whose files are fetched; constant
 }
 
 const (
@@ -199,7 +201,7 @@ func (m *Master) Remove(node string) {
 func (m *Master) workerLocked(node string) *worker {
 	w := m.workers[node]
 	if w == nil {
-		w = &worker{id: node, info: tasks.Worker{ID: node}}
+		w = &worker{id: node, info: tasks.Worker{ID: node}, fetching: make(chan struct{}, maxFetches)}
 		w.timer = time.AfterFunc(time.Hour, func() { m.retry(w) })
 		w.timer.Stop()
 		m.workers[node] = w
