@@ -255,11 +255,21 @@ func (b *Batch) Hold(t *tasks.Task) {
 // already. A batch takes no more tasks. ErrUnknown if there is no such run.
 func (m *Master) Drop(id tasks.ID) (int, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	r := m.findRunLocked(id)
 	if r == nil {
+		m.mu.Unlock()
 		return 0, tasks.ErrUnknown
 	}
+	n := m.dropLocked(r)
+	m.mu.Unlock()
+	if r.durable {
+		m.awaitJournal() // it holds after a restart too
+	}
+	return n, nil
+}
+
+// dropLocked is Drop.
+func (m *Master) dropLocked(r *Run) int {
 	if r.batch != nil {
 		r.batch.sealLocked()
 	}
@@ -288,7 +298,7 @@ func (m *Master) Drop(id tasks.ID) (int, error) {
 		}
 		n += len(keys)
 	}
-	return n, nil
+	return n
 }
 
 // Limit returns how many tasks may be open.

@@ -456,3 +456,50 @@ func TestNothingIsLostBeforeThereAreLinks(t *testing.T) {
 		}
 	})
 }
+
+// What is dropped before it started is so after a restart too, when that is answered.
+func TestDropIsAnsweredWhenItIsOnDisk(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var l *lazy
+		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) {
+			b.dir = dir
+			b.change = func(cfg *Config) {
+				l = &lazy{Journal: cfg.Journal}
+				cfg.Journal = l
+			}
+		})
+		defer b.close()
+		defer func() { l.pass() }()
+		var c tally
+		b.add("w1", c.run(time.Hour))
+		var runs []*Run
+		go func() {
+			for range 3 { // the third waits
+				runs = append(runs, b.submit(cmd("x", tasks.Any())))
+			}
+		}()
+		for range 6 {
+			synctest.Wait()
+			l.pass()
+			time.Sleep(time.Second)
+		}
+		dropped := make(chan error, 1)
+		go func() {
+			_, err := b.m.Drop(runs[2].ID())
+			dropped <- err
+		}()
+		synctest.Wait()
+		select {
+		case err := <-dropped:
+			t.Errorf("Drop = %v while nothing of it is on disk", err)
+			dropped <- err
+		default:
+		}
+		l.pass()
+		if err := <-dropped; err != nil {
+			t.Error(err)
+		}
+		b.wait(runs[2])
+	})
+}
