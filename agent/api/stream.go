@@ -43,19 +43,6 @@ func (r *recorded) Next(context.Context) (master.Event, error) {
 	return ev, nil
 }
 
-// mute is a follower that says nothing of what tasks write, for which they do not
-// wait then.
-type mute struct{ follower }
-
-func (m mute) Next(ctx context.Context) (master.Event, error) {
-	for {
-		ev, err := m.follower.Next(ctx)
-		if err != nil || ev.Type != master.EventOutput {
-			return ev, err
-		}
-	}
-}
-
 // stream writes what a follower is told, a StreamEvent a line, until all results
 // are written or the client is gone.
 func stream(w http.ResponseWriter, r *http.Request, first Submitted, f follower) {
@@ -126,13 +113,13 @@ func (h *handler) runEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return unknown(id, err)
 	}
+	if !output {
+		f.Mute()
+	}
 	var from follower = f
 	if !follow {
 		from = record(f)
 		f.Close()
-	}
-	if !output {
-		from = mute{from}
 	}
 	stream(w, r, first, from)
 	return nil

@@ -656,3 +656,35 @@ func TestRepliesThatNobodyReads(t *testing.T) {
 		}
 	})
 }
+
+// Who awaits a run and does not read holds none of its tasks up.
+func TestTasksDoNotWaitForWhoAwaitsThem(t *testing.T) {
+	inBubble(t, func(t *testing.T, _ *apitest.Backend, c *Client) {
+		var holding []tasks.ID
+		for range 4 { // the slots
+			s, err := c.Submit(t.Context(), command("hold"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			holding = append(holding, s.Run)
+		}
+		s, err := c.Submit(t.Context(), command("large"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := c.AwaitRun(t.Context(), s.Run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.Close()
+		for _, id := range holding {
+			if _, err := c.Cancel(t.Context(), id, tasks.StopCancel); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute)
+		if task, err := c.Task(t.Context(), s.Tasks[0].ID); err != nil || task.State != tasks.StateDone {
+			t.Errorf("a minute later it is %s, %v; want done", task.State, err)
+		}
+	})
+}

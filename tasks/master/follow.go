@@ -45,6 +45,7 @@ type Follower struct {
 	queue  []*cursor     // guarded by Master.mu: tasks with something new
 	left   int           // guarded by Master.mu: tasks whose result was not given yet
 	whole  bool          // constant: of all tasks of the run, also those to come
+	mute   bool          // guarded by Master.mu: it wants no output
 	closed bool          // guarded by Master.mu
 
 	cursors map[*task]*cursor // guarded by Master.mu
@@ -86,6 +87,18 @@ func (m *Master) followLocked(r *Run, ts []*task, whole bool) *Follower {
 	}
 	r.followers[f] = struct{}{}
 	return f
+}
+
+// Mute says that what tasks write is not wanted: none of it is given, and none of them
+// waits for that.
+func (f *Follower) Mute() {
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	f.mute = true
+	for t, c := range f.cursors {
+		c.backlog, c.past = nil, nil
+		f.m.takenLocked(t)
+	}
 }
 
 func (f *Follower) wakeLocked(c *cursor) {
@@ -167,9 +180,11 @@ func (f *Follower) stepLocked(c *cursor) (Event, bool) {
 	}
 	c.enter()
 	if c.n != t.n {
-		if p := c.rest(); p.b != nil {
-			e.Type, e.Attempt, e.Stream, e.Output, e.Cut = EventOutput, c.n, p.stream, p.b, p.cut
-			return e, true
+		if !f.mute {
+			if p := c.rest(); p.b != nil {
+				e.Type, e.Attempt, e.Stream, e.Output, e.Cut = EventOutput, c.n, p.stream, p.b, p.cut
+				return e, true
+			}
 		}
 		again := c.off > 0
 		c.n, c.off, c.told, c.past = t.n, 0, false, nil
@@ -188,7 +203,7 @@ func (f *Follower) stepLocked(c *cursor) (Event, bool) {
 		c.backlog = c.backlog[1:]
 		return e, true
 	}
-	if rec := t.written(); rec != nil && c.off < rec.received {
+	if rec := t.written(); rec != nil && c.off < rec.received && !f.mute {
 		if p := rec.after(c.off); p.b != nil {
 			c.off = p.at + uint64(len(p.b))
 			f.m.takenLocked(t)

@@ -105,7 +105,7 @@ func (t *task) written() *record {
 func (t *task) renewLocked() {
 	for f := range t.run.followers {
 		c := f.cursors[t]
-		if c == nil {
+		if c == nil || f.mute {
 			continue
 		}
 		if c.enter(); c.n == t.rec.n && c.off < t.rec.received {
@@ -151,7 +151,7 @@ func (m *Master) takenLocked(t *task) {
 	upTo := r.received
 	for f := range t.run.followers {
 		switch c := f.cursors[t]; {
-		case c == nil:
+		case c == nil || f.mute:
 		case c.n != t.n:
 			upTo = 0 // it is still in an earlier attempt
 		default:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -73,6 +74,34 @@ func TestCancelEndsTaskWhoseFollowerDoesNotRead(t *testing.T) {
 		defer cancel()
 		if _, err := run.Wait(ctx); err != nil {
 			t.Errorf("an hour after cancel and kill: %+v, worker %+v", run.Tasks()[0].State, b.workers["w1"].w.Load())
+		}
+	})
+}
+
+// Nobody waits for who wants no output, whether or not he reads.
+func TestTasksDoNotWaitForAMuteFollower(t *testing.T) {
+	inBubble(t, 1, func(_ context.Context, a *tasks.Attempt) tasks.Outcome {
+		a.Stdout.Write(make([]byte, 4*wire.Window))
+		return ended()
+	}, func(t *testing.T, b *bench) {
+		run, f, err := b.m.SubmitFollowed(t.Context(), cmd("x", tasks.Any()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		time.Sleep(time.Second) // it waits by now
+		f.Mute()
+		b.wait(run)
+		var events []EventType
+		for {
+			e, err := f.Next(t.Context())
+			if err == io.EOF {
+				break
+			}
+			events = append(events, e.Type)
+		}
+		if want := []EventType{EventStarted, EventResult}; !slices.Equal(events, want) {
+			t.Errorf("events %v, want %v", events, want)
 		}
 	})
 }
