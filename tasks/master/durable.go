@@ -120,7 +120,6 @@ func (m *Master) journalLocked(t *task, what history.What, then func(), rs ...jo
 			return
 		}
 		m.cfg.History.Add(history.Event{Name: history.Journaled, Task: t.id, N: n, What: what})
-		m.acksDueLocked(t)
 		if !m.closed && t.n == n && t.step == at {
 			then()
 		}
@@ -168,8 +167,9 @@ func (m *Master) recordRetryLocked(t *task) {
 			return
 		}
 		m.cfg.History.Add(history.Event{Name: history.Journaled, Task: t.id, N: n, What: history.TheResult})
-		t.aside.unsaved--
-		m.acksDueLocked(t)
+		if t.aside.unsaved--; t.aside.unsaved == 0 && t.step != ending && !m.closed {
+			m.sendAcksLocked(t.aside.takeAcks())
+		}
 	}, journal.Record{Kind: kindAttempt, ID: t.id, Value: encodeRecord(&rec)})
 }
 
@@ -203,13 +203,6 @@ func (m *Master) awaitJournal() {
 	written := make(chan struct{})
 	m.cfg.Journal.Try(func(error) { close(written) })
 	<-written
-}
-
-// acksDueLocked sends the acks of t when what they waited for is on disk.
-func (m *Master) acksDueLocked(t *task) {
-	if !m.closed && t.step != ending && t.aside != nil && t.aside.unsaved == 0 {
-		m.sendAcksLocked(t.aside.takeAcks())
-	}
 }
 
 func (m *Master) sendAcksLocked(acks []ack) {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/wire"
-	"github.com/scagent/scagent/test/bounds"
 )
 
 // Ids of tasks can be guessed from those of others, so a node that reports on an
@@ -56,50 +55,6 @@ func TestResultCountsOnlyFromWhoHadTheAttempt(t *testing.T) {
 		say(l, id, 1)
 		if s := run.Tasks()[0].State; s != tasks.StateDone {
 			t.Errorf("after the late result of its first attempt it is %v, want done", s)
-		}
-	})
-}
-
-// Until the next attempt is on disk a restart would look for the one that was given up.
-func TestALateFailureIsAcknowledgedWhenTheNextAttemptIsOnDisk(t *testing.T) {
-	var l *lazy
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) {
-			b.dir = dir
-			b.change = func(cfg *Config) { l = &lazy{Journal: cfg.Journal}; cfg.Journal = l }
-		})
-		defer b.close()
-		w1 := b.add("w1", func(context.Context, *tasks.Attempt) tasks.Outcome {
-			time.Sleep(2 * time.Second)
-			return tasks.Outcome{Code: tasks.Exit, Exit: 1}
-		})
-		submitted := make(chan *Run, 1)
-		go func() { submitted <- b.submit(cmd("x", tasks.Any())) }()
-		for range 2 { // the task, and its first attempt
-			time.Sleep(500 * time.Millisecond)
-			l.pass()
-		}
-		b.add("w2", func(context.Context, *tasks.Attempt) tasks.Outcome { return ended() })
-		time.Sleep(time.Second)
-		b.net.Cut(masterHost, w1.ip)
-		time.Sleep(10 * time.Second)
-		b.net.Heal(masterHost, w1.ip)
-		if _, err := w1.hub.Connect(t.Context(), nodeID("m")); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(5 * time.Second)
-		if n := w1.w.Outcomes(); n != 1 || b.m.Stats().LostAttempts != 1 {
-			t.Errorf("with %d attempts lost the worker has %d outcomes, want one of each", b.m.Stats().LostAttempts, n)
-		}
-		l.pass()
-		time.Sleep(5 * time.Second) // acks travel together
-		if n := w1.w.Outcomes(); n != 0 {
-			t.Errorf("the worker still has %d outcomes", n)
-		}
-		l.pass()
-		if r := b.wait(<-submitted)[0]; r.State != tasks.StateDone {
-			t.Errorf("it is %s, want done", r.State)
 		}
 	})
 }

@@ -204,9 +204,9 @@ func (m *Master) freeLocked(t *task) {
 }
 
 // ackLocked lets the worker forget an attempt of t as soon as what followed from its
-// outcome is on disk; of an attempt that was given up, the next one.
+// outcome is on disk.
 func (m *Master) ackLocked(l *wire.Link, t *task, k wire.Key, weight int) {
-	if t.step == ending || t.step == recording || t.aside != nil && t.aside.unsaved > 0 {
+	if t.step == ending || t.aside != nil && t.aside.unsaved > 0 {
 		t.more().acks = append(t.aside.acks, ack{l.Peer().Node, k, weight})
 		return
 	}
