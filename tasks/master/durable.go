@@ -159,6 +159,14 @@ func (m *Master) recordRetryLocked(t *task) {
 	rec := t.attemptRecord()
 	rec.Over = true
 	n := t.n
+	m.beforeAcksLocked(t, func() {
+		m.cfg.History.Add(history.Event{Name: history.Journaled, Task: t.id, N: n, What: history.TheResult})
+	}, journal.Record{Kind: kindAttempt, ID: t.id, Value: encodeRecord(&rec)})
+}
+
+// beforeAcksLocked writes records, or none. Results of t are acknowledged when these, and
+// all that was written before, are on disk.
+func (m *Master) beforeAcksLocked(t *task, written func(), rs ...journal.Record) {
 	t.more().unsaved++
 	m.cfg.Journal.Write(func(err error) {
 		m.mu.Lock()
@@ -166,11 +174,11 @@ func (m *Master) recordRetryLocked(t *task) {
 		if err != nil {
 			return
 		}
-		m.cfg.History.Add(history.Event{Name: history.Journaled, Task: t.id, N: n, What: history.TheResult})
+		written()
 		if t.aside.unsaved--; t.aside.unsaved == 0 && t.step != ending && !m.closed {
 			m.sendAcksLocked(t.aside.takeAcks())
 		}
-	}, journal.Record{Kind: kindAttempt, ID: t.id, Value: encodeRecord(&rec)})
+	}, rs...)
 }
 
 // journalStopLocked puts into the journal that t is to be stopped.

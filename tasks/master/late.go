@@ -54,8 +54,12 @@ func (m *Master) lateLocked(l *wire.Link, t *task, k wire.Key, o *tasks.Outcome)
 	far := slices.ContainsFunc(o.Outputs, func(f tasks.OutputFile) bool { return f.Blob != "" })
 	if o.Code != tasks.OK || t.class.options.AtMostOnce() || far || !whole || t.step == ending {
 		m.cfg.Logger.Printf("[INFO] tasks: late result dropped: task=%s attempt=%d current=%d", t.id, k.N, t.n)
-		if t.durable() && k.N == t.n && t.at == nil && t.step != ending {
-			m.recordRetryLocked(t) // or a restart would look for it where it is forgotten
+		switch { // a restart would look for it where it is forgotten, until there is another on disk
+		case !t.durable() || t.step == ending:
+		case k.N == t.n && t.at == nil:
+			m.recordRetryLocked(t)
+		default:
+			m.beforeAcksLocked(t, func() {})
 		}
 		return
 	}

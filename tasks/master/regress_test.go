@@ -532,3 +532,47 @@ func TestDropIsAnsweredWhenItIsOnDisk(t *testing.T) {
 		b.wait(runs[2])
 	})
 }
+
+// A late result that does not count is forgotten by its worker when the attempt that is made
+// in its place is on disk.
+func TestALateResultIsAcknowledgedWhenTheNextAttemptIsOnDisk(t *testing.T) {
+	dir, boxes := t.TempDir(), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var l *lazy
+		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) {
+			b.dir, b.boxes = dir, boxes
+			b.change = func(cfg *Config) {
+				l = &lazy{Journal: cfg.Journal}
+				cfg.Journal = l
+			}
+		})
+		defer b.close()
+		defer func() { l.pass() }()
+		w1 := b.add("w1", func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+			time.Sleep(5 * time.Second)
+			return tasks.Outcome{Code: tasks.Exit, Exit: 1}
+		})
+		go b.submit(cmd("x", tasks.Any()))
+		for range 2 { // the run, its attempt
+			synctest.Wait()
+			l.pass()
+			time.Sleep(time.Second)
+		}
+		b.net.Cut(masterHost, w1.ip)
+		b.add("w2", func(ctx context.Context, _ *tasks.Attempt) tasks.Outcome { return stopped(ctx) })
+		time.Sleep(8 * time.Second) // the attempt is lost, and the next one is to be recorded
+		b.net.Heal(masterHost, w1.ip)
+		if _, err := w1.hub.Connect(t.Context(), nodeID("m")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second) // acks travel with the next ping
+		if n := w1.w.Outcomes(); n != 1 {
+			t.Errorf("the worker has %d outcomes while nothing is on disk of the next attempt, want 1", n)
+		}
+		l.pass()
+		time.Sleep(3 * time.Second)
+		if n := w1.w.Outcomes(); n != 0 {
+			t.Errorf("the worker has %d outcomes when that is on disk, want none", n)
+		}
+	})
+}
