@@ -192,7 +192,7 @@ func (m *Master) hasRoomLocked(c *class, t *task, w *worker) bool {
 // or has run there. One that was turned away, or lost, leaves it to the others.
 func (t *task) siblingHas(w *worker) bool {
 	o := t.run.used[w.id]
-	return o != nil && o != t && (o.at == w || o.result != nil && o.result.Attempt > 0 && o.result.WorkerID == w.id)
+	return o != nil && o != t && (o.at == w || o.aside != nil && o.aside.by == w || o.result != nil && o.result.Attempt > 0 && o.result.WorkerID == w.id)
 }
 
 // reservedLocked says whether w keeps its free slots for another task than t.

@@ -51,8 +51,10 @@ func (m *Master) lateLocked(l *wire.Link, t *task, k wire.Key, o *tasks.Outcome)
 		return
 	}
 	rec, whole := m.lateRecordLocked(l, t, k, uint64(o.StdoutBytes+o.StderrBytes))
+	by := m.workers[l.Peer().Node]
+	taken := t.run.used != nil && by != nil && t.siblingHas(by) // meanwhile, by another of the run
 	far := slices.ContainsFunc(o.Outputs, func(f tasks.OutputFile) bool { return f.Blob != "" })
-	if o.Code != tasks.OK || t.class.options.AtMostOnce() || far || !whole || t.step == ending {
+	if o.Code != tasks.OK || t.class.options.AtMostOnce() || far || taken || !whole || t.step == ending {
 		m.cfg.Logger.Printf("[INFO] tasks: late result dropped: task=%s attempt=%d current=%d", t.id, k.N, t.n)
 		switch { // a restart would look for it where it is forgotten, until there is another on disk
 		case !t.durable() || t.step == ending:
@@ -68,7 +70,10 @@ func (m *Master) lateLocked(l *wire.Link, t *task, k wire.Key, o *tasks.Outcome)
 		w.link.SendCancel(t.key(), tasks.StopSuperfluous)
 	}
 	m.releaseLocked(t)
-	t.n, t.rec, t.aside.by = k.N, rec, m.workers[l.Peer().Node]
+	t.n, t.rec, t.aside.by = k.N, rec, by
+	if t.run.used != nil && by != nil {
+		t.run.used[by.id] = t
+	}
 	m.takenLocked(t)
 	m.endLocked(t, tasks.StateDone, o)
 	if w != nil {
