@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -173,6 +174,7 @@ func (a *Agent) openTasks() error {
 	mc.Node, mc.Links, mc.Announce, mc.Lease, mc.Logger = a.id.id, links{a}, a.announce, a.cfg.Lease, a.cfg.Logger
 	mc.History = a.history
 	mc.Fetch, mc.Hold, mc.Release, mc.Sync = a.receive, a.hold, a.release, a.syncContent
+	mc.Full = func(err error) bool { return errors.Is(err, blob.ErrFull) }
 	mc.Changed = func(r tasks.Result) {
 		st := api.BriefOf(&r)
 		a.feed.Append(api.Event{Event: api.EventTask, Task: &st})

@@ -193,6 +193,57 @@ func TestFilesOfAWorkerAreFetchedSoManyAtATime(t *testing.T) {
 	})
 }
 
+// A full disk is no failure of a task whose files are to be brought here: they are waited
+// for, unless nobody wants them any more.
+func TestFilesWaitForRoom(t *testing.T) {
+	full := errors.New("full")
+	for _, c := range []struct {
+		name   string
+		cancel bool
+		want   tasks.State
+	}{
+		{"until there is some", false, tasks.StateDone},
+		{"until it is cancelled", true, tasks.StateCancelled},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			durably(t, 1, func(context.Context, *tasks.Attempt) tasks.Outcome {
+				return tasks.Outcome{Outputs: []tasks.OutputFile{
+					{Name: "o", Content: tasks.Content{Blob: "staged-1", Size: 5}}, {Name: "p", Content: tasks.Content{Blob: "staged-2", Size: 5}},
+				}}
+			}, func(t *testing.T, b *bench) {
+				begin := time.Now()
+				b.change = func(cfg *Config) {
+					cfg.Full = func(err error) bool { return errors.Is(err, full) }
+					cfg.Sync = func(*tasks.Content) error { return nil }
+					cfg.Fetch = func(_ context.Context, _ string, c *tasks.Content) error {
+						switch {
+						case c.Blob == "staged-2" && time.Since(begin) < time.Hour:
+							return full
+						case c.Blob != "staged-1" && c.Blob != "staged-2":
+							return errors.New("the worker has it by another name")
+						}
+						c.Blob = hash(c.Blob[len(c.Blob)-1])
+						return nil
+					}
+				}
+				b.killMaster()
+				b.restartMaster()
+				run := b.submit(cmd("x", tasks.Any()))
+				time.Sleep(time.Minute)
+				if r := run.Tasks()[0]; r.State.Final() {
+					t.Fatalf("it is %s, %s, while the disk is full", r.State, r.Text)
+				}
+				if c.cancel {
+					run.Cancel(tasks.StopCancel)
+				}
+				if r := b.wait(run)[0]; r.State != c.want || c.cancel == (time.Since(begin) >= time.Hour) {
+					t.Errorf("it is %s after %v, %s; want %s", r.State, time.Since(begin), r.Text, c.want)
+				}
+			})
+		})
+	}
+}
+
 // hash is the name of a content.
 func hash(digit byte) string {
 	b := make([]byte, 64)

@@ -38,6 +38,9 @@ type Config struct {
 	// that a queued task names. They may be nil when no task names any.
 	Fetch         func(ctx context.Context, node string, c *tasks.Content) error
 	Hold, Release func(c *tasks.Content)
+	// Full reports whether an error of Fetch says that there is no room here, which may
+	// pass: content is fetched again then. Default: none does.
+	Full func(err error) bool
 	// Sync puts content on disk that a task in the journal names.
 	Sync func(c *tasks.Content) error
 

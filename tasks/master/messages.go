@@ -306,7 +306,7 @@ func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 	k := t.key()
 	m.wg.Go(func() {
 		w.fetching <- struct{}{}
-		err := m.fetch(m.ctx, w.id, o.Outputs, t.durable())
+		err := m.bring(w, l.Peer().Boot, t, k, o.Outputs)
 		<-w.fetching
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -323,6 +323,9 @@ func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 				return
 			}
 			o = tasks.Outcome{Code: tasks.Internal, Text: err.Error(), Started: o.Started, Finished: o.Finished}
+			if t.stop != 0 {
+				o.Code, o.Text = tasks.Cancelled, "cancelled while its files were awaited: "+o.Text
+			}
 		}
 		m.finishLocked(t, &o)
 		if w.link != nil {
@@ -331,6 +334,37 @@ func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
 		m.dispatchLocked(w)
 	})
 	m.dispatchLocked(w)
+}
+
+// roomInterval is how often it is tried whether the disk has room again for files.
+const roomInterval = 5 * time.Second
+
+// bring fetches the files of an attempt, and again while there is no room for them. They
+// are not waited for when t is cancelled, or when they cannot be had any more.
+func (m *Master) bring(w *worker, boot string, t *task, k wire.Key, files []tasks.OutputFile) error {
+	for told := false; ; told = true {
+		named := slices.Clone(files) // by their hashes, when all are here
+		err := m.fetch(m.ctx, w.id, named, t.durable())
+		if err == nil {
+			copy(files, named)
+		}
+		if err == nil || m.cfg.Full == nil || !m.cfg.Full(err) {
+			return err
+		}
+		if !told {
+			m.cfg.Logger.Printf("[WARN] tasks: files of a task wait for room: task=%s cause=%q", t.id, err)
+		}
+		select {
+		case <-time.After(roomInterval):
+		case <-m.ctx.Done():
+		}
+		m.mu.Lock()
+		wanted := !m.closed && t.step == ending && t.n == k.N && t.stop == 0 && w.link != nil && w.boot == boot
+		m.mu.Unlock()
+		if !wanted {
+			return err
+		}
+	}
 }
 
 // fetch brings the files that are named by hash here, all or none; those of a durable
