@@ -2,6 +2,7 @@ package master
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/history"
@@ -226,6 +227,11 @@ type ack struct {
 	node   string
 	key    wire.Key
 	weight int
+}
+
+// owesAck reports whether the peer of l is to be sent an ack for an attempt of t.
+func (t *task) owesAck(l *wire.Link, k wire.Key) bool {
+	return t.aside != nil && slices.ContainsFunc(t.aside.acks, func(a ack) bool { return a.key == k && a.node == l.Peer().Node })
 }
 
 // takeAcks returns the acks that are due.

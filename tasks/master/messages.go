@@ -171,7 +171,8 @@ func (m *Master) Result(l *wire.Link, k wire.Key, o *tasks.Outcome) {
 		switch {
 		case t == nil || t.step != ending:
 			m.sendAck(l, k, weigh(o))
-		case t.n != k.N: // a late result counts, and this one is told when that is on disk
+		case t.n != k.N, // a late result counts, and this one is told when that is on disk
+			t.settled && !t.owesAck(l, k): // so is one that comes after its attempt was given up
 			m.ackLocked(l, t, k, weigh(o))
 		}
 		return

@@ -62,6 +62,9 @@ func TestWorldsThatFailed(t *testing.T) {
 		{3025, "a task waited for ever beside an idle worker: the first in its queue could not go there, then went elsewhere"},
 		{3198, "a grant was recorded after Close and not sent, so that the task was lost and had never run"},
 		{4181, "a worker whose link broke while it drained was never used again"},
+		{4750, "a late result was acknowledged before the attempt in its place was on disk"},
+		{23484, "a result that came while the loss of its attempt was on its way to the disk was never acknowledged"},
+		{23848, "a late result counted though another task of its run was at its worker"},
 		{705720, "a worker was never told to forget the result of an attempt when an earlier one had counted"},
 	} {
 		t.Run(fmt.Sprint("seed=", c.seed), func(t *testing.T) {
