@@ -109,7 +109,7 @@ func apiMember(m *membership.Member) api.Member {
 // object returns b or, where there is nothing, the object without keys: who reads the
 // members asks for a key of their data and facts without looking first.
 func object(b json.RawMessage) json.RawMessage {
-	if len(b) == 0 || string(b) == "null" {
+	if len(b) == 0 {
 		return json.RawMessage("{}")
 	}
 	return b
