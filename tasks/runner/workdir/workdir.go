@@ -294,37 +294,3 @@ func remove(path string) error {
 	}
 	return RemoveAll(path)
 }
-
-// RemoveAll removes a directory as Remove does.
-func RemoveAll(dir string) error {
-	err := os.RemoveAll(dir)
-	if errors.Is(err, fs.ErrPermission) {
-		makeWritable(dir)
-		err = os.RemoveAll(dir)
-	}
-	if err != nil {
-		return internal("remove work directory", err)
-	}
-	return nil
-}
-
-// makeWritable gives the owner all rights to all directories, as long as that
-// brings new ones to light.
-func makeWritable(dir string) {
-	os.Chmod(dir, 0o700)
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return
-	}
-	defer root.Close()
-	fs.WalkDir(root.FS(), ".", func(path string, e fs.DirEntry, err error) error {
-		// A directory is seen before it is read.
-		if err == nil && e.IsDir() {
-			root.Chmod(filepath.FromSlash(path), 0o700)
-		}
-		if err != nil && e != nil && e.IsDir() {
-			return fs.SkipDir
-		}
-		return nil
-	})
-}
