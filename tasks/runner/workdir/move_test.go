@@ -99,3 +99,37 @@ func TestMovedInputsKeepToTheDirectory(t *testing.T) {
 		})
 	}
 }
+
+// A directory that is another user's may be something else by the time that a file
+// comes: other tasks of that user run.
+func TestNothingMovesToWhereAnotherUserLeads(t *testing.T) {
+	outside := t.TempDir()
+	a := moving(t, &tasks.Task{Inputs: []tasks.Input{blob("a", "goes", 0)}})
+	d := mustCreate(t, a)
+	if err := os.Mkdir(filepath.Join(d.Path(), "tree"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Give(os.Getuid(), os.Getgid()); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := d.Sub("tree")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	if err := os.Rename(tree.Path(), tree.Path()+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, tree.Path()); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Place(t.Context(), a); err != nil {
+		t.Errorf("Place into the directory that was moved = %v", err)
+	}
+	if b, err := os.ReadFile(filepath.Join(tree.Path()+".away", "a")); err != nil || string(b) != "goes" {
+		t.Errorf("the input is %q, %v", b, err)
+	}
+	if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
+		t.Errorf("outside: %v, %v", left, err)
+	}
+}

@@ -205,7 +205,9 @@ const arriving = ".scagent-arriving"
 
 // write makes the file and returns its size.
 func (d *Dir) write(root *os.Root, name string, mode fs.FileMode, from io.Reader) (int64, error) {
-	if m, ok := from.(mover); ok {
+	// Into a directory that is another user's, nothing moves: its path may lead elsewhere
+	// by now, where that user could put nothing.
+	if m, ok := from.(mover); ok && d.user == nil {
 		moved, err := m.MoveTo(filepath.Join(d.path, arriving))
 		if err != nil {
 			return 0, err
