@@ -67,7 +67,8 @@ func (w *Worker) forgetLocked(a *attempt) {
 	delete(w.attempts, a.key)
 }
 
-// lastWords is how long an attempt that is stopped may wait for its reader.
+// lastWords is how long an attempt that is stopped may wait for a reader that takes
+// nothing.
 const lastWords = 5 * time.Second
 
 // endLocked ends the context of a running attempt. A reader that takes nothing
@@ -75,7 +76,24 @@ const lastWords = 5 * time.Second
 func (a *attempt) endLocked(why *tasks.StopError) {
 	a.stopReason = why.Reason
 	a.ctx.stop(why)
-	a.patience = time.AfterFunc(lastWords, a.discard)
+	if o := a.out.Load(); o != nil {
+		o.stalled() // from now on
+	}
+	a.patience = time.AfterFunc(lastWords, a.hurry)
+}
+
+// hurry lets a, which was stopped and runs still, write into the void if it waits for
+// its reader, and looks again later if it does not.
+func (a *attempt) hurry() {
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	switch o := a.out.Load(); {
+	case a.phase != running:
+	case o != nil && o.stalled():
+		a.discardLocked()
+	default:
+		a.patience.Reset(lastWords)
+	}
 }
 
 // timeUp stops a, which has run for as long as it may, if it runs still.
@@ -180,12 +198,6 @@ func (a *attempt) discardLocked() {
 	if o := a.out.Load(); o != nil {
 		o.discard()
 	}
-}
-
-func (a *attempt) discard() {
-	a.w.mu.Lock()
-	defer a.w.mu.Unlock()
-	a.discardLocked()
 }
 
 // stdout and stderr are the writers of the streams.

@@ -32,6 +32,7 @@ type output struct {
 	taken    uint64     // bytes that the master has taken
 	written  uint64     // bytes written; written-taken are in kept
 	byStream [3]int64   // bytes written
+	seen     uint64     // what taken was when stalled was asked
 	gone     bool       // nobody wants it: writes succeed and go nowhere
 }
 
@@ -76,6 +77,16 @@ func (o *output) sent() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.link != nil && o.next >= len(o.kept) && !o.waits
+}
+
+// stalled reports whether a writer waits for room, and the master has taken nothing
+// since this was asked last.
+func (o *output) stalled() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	before := o.seen
+	o.seen = o.taken
+	return o.written-o.taken >= wire.Window && o.taken == before
 }
 
 func (o *output) totals() (stdout, stderr int64) {

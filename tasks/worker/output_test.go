@@ -98,3 +98,49 @@ func TestATimeoutAfterTheEndCostsNoOutput(t *testing.T) {
 		}
 	})
 }
+
+// What a stopped attempt writes for as long as it may run is heard, if somebody hears.
+func TestLastWordsAreHeard(t *testing.T) {
+	inRig(t, 1, func(c *Config) {
+		c.Runners[tasks.Command] = runFunc(func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+			a.Stdout.Write([]byte("1"))
+			<-ctx.Done()
+			time.Sleep(lastWords + time.Second) // of the bubble
+			a.Stdout.Write([]byte("2"))
+			time.Sleep(2 * lastWords) // of the bubble
+			a.Stdout.Write([]byte("3"))
+			return tasks.Outcome{Code: tasks.Cancelled}
+		})
+	}, func(t *testing.T, r *rig) {
+		l, h := r.link("a")
+		offer(l, "a", 1)
+		synctest.Wait()
+		l.SendCancel(key("a", 1), tasks.StopInterrupt)
+		time.Sleep(4 * lastWords) // of the bubble
+		expect(t, h, "started 1, result 1 cancelled")
+		if got := h.output[key("a", 1)]; got != "123" {
+			t.Errorf("the master has output %q, want 123", got)
+		}
+	})
+}
+
+// A reader that takes nothing does not keep a stopped attempt from ending.
+func TestAReaderThatTakesNothingKeepsNobody(t *testing.T) {
+	inRig(t, 1, func(c *Config) {
+		c.Runners[tasks.Command] = runFunc(func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+			a.Stdout.Write(make([]byte, wire.Window/2))
+			<-ctx.Done()
+			a.Stdout.Write(make([]byte, wire.Window))
+			return tasks.Outcome{Code: tasks.Cancelled}
+		})
+	}, func(t *testing.T, r *rig) {
+		l, h := r.link("a") // which takes output, and never says so
+		offer(l, "a", 1)
+		synctest.Wait()
+		l.SendCancel(key("a", 1), tasks.StopCancel)
+		time.Sleep(lastWords - time.Second) // of the bubble
+		expect(t, h, "started 1")
+		time.Sleep(2 * time.Second) // of the bubble
+		expect(t, h, "result 1 cancelled")
+	})
+}
