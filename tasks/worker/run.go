@@ -241,7 +241,7 @@ func (w *Worker) runKind(ctx context.Context, a *attempt, at *tasks.Attempt) (o 
 	if a.task.Stdin != nil {
 		in, err := w.open(ctx, a.master, a.task.Stdin)
 		if err != nil {
-			return tasks.Outcome{Code: tasks.Internal, Text: fmt.Sprintf("standard input: %v", err)}
+			return noInput(ctx, err)
 		}
 		defer in.Close()
 		at.Stdin = in
@@ -256,6 +256,18 @@ func (w *Worker) runKind(ctx context.Context, a *attempt, at *tasks.Attempt) (o 
 		}
 	}()
 	return w.cfg.Runners[a.task.Kind].Run(ctx, at)
+}
+
+// noInput is the outcome of an attempt whose standard input could not be had.
+func noInput(ctx context.Context, err error) tasks.Outcome {
+	var why *tasks.StopError
+	switch {
+	case !errors.As(context.Cause(ctx), &why):
+		return tasks.Outcome{Code: tasks.Internal, Text: fmt.Sprintf("standard input: %v", err)}
+	case why.Reason == tasks.StopTimeout:
+		return tasks.Outcome{Code: tasks.Timeout, Text: why.Error()}
+	}
+	return tasks.Outcome{Code: tasks.Cancelled, Text: why.Error()}
 }
 
 func (w *Worker) open(ctx context.Context, node string, c *tasks.Content) (io.ReadCloser, error) {

@@ -548,3 +548,35 @@ func TestDrainWaitsForWhatWaitsForItsGrant(t *testing.T) {
 		}
 	})
 }
+
+// That its standard input did not come in time is no fault of this machine.
+func TestAStopWhileStandardInputIsFetchedIsTheOutcome(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		stop func(l *wire.Link)
+		want string
+	}{
+		{"timeout", func(*wire.Link) {}, "started 1, result 1 timeout"},
+		{"cancel", func(l *wire.Link) { l.SendCancel(key("a", 1), tasks.StopCancel) }, "started 1, result 1 cancelled"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inRig(t, 1, func(cfg *Config) {
+				cfg.Open = func(ctx context.Context, _ string, _ *tasks.Content) (io.ReadCloser, error) {
+					<-ctx.Done()
+					return nil, context.Cause(ctx)
+				}
+			}, func(t *testing.T, r *rig) {
+				l, h := r.link("a")
+				offer(l, "a", 1, func(o *wire.Offer) {
+					o.Timeout = time.Minute
+					in := &tasks.Content{Blob: strings.Repeat("0", 64), Size: 1}
+					o.Spec = wire.AppendTask(nil, &tasks.Task{Kind: tasks.Command, Argv: []string{"x"}, Stdin: in})
+				})
+				time.Sleep(time.Second) // of the bubble
+				c.stop(l)
+				time.Sleep(time.Minute) // of the bubble
+				expect(t, h, c.want)
+			})
+		})
+	}
+}
