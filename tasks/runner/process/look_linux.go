@@ -58,7 +58,7 @@ func born(after int, last func() (int, bool), ask func(pid int)) bool {
 }
 
 // lastPidFile stays open: each task's end reads it.
-var lastPidFile = sync.OnceValues(func() (int, error) {
+var lastPidFile = kept(func() (int, error) {
 	return unix.Open("/proc/sys/kernel/ns_last_pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 })
 

@@ -23,7 +23,26 @@ import (
 const goneWait = 50 * time.Millisecond
 
 // devNull stands in for streams that nobody gives or takes. All processes share it.
-var devNull = sync.OnceValues(func() (*os.File, error) { return os.OpenFile(os.DevNull, os.O_RDWR, 0) })
+var devNull = kept(func() (*os.File, error) { return os.OpenFile(os.DevNull, os.O_RDWR, 0) })
+
+// kept returns a function that calls open until that goes well once, and then returns
+// what it got. Who is out of files now will not be for ever.
+func kept[T any](open func() (T, error)) func() (T, error) {
+	var mu sync.Mutex
+	var have bool
+	var v T
+	return func() (T, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if have {
+			return v, nil
+		}
+		var err error
+		v, err = open()
+		have = err == nil
+		return v, err
+	}
+}
 
 // proc is one started program. It belongs to the goroutine that called Run.
 type proc struct {
