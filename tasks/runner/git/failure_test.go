@@ -444,6 +444,7 @@ func ExampleURL() {
 func TestClearRemovesWhatKilledOnesLeft(t *testing.T) {
 	t.Parallel()
 	r := newRepo(t)
+	r.git("tag", "tmp_1") // which is none of git's own
 	w := newWorker(t, nil)
 	w.Clear() // there are no mirrors yet
 	if got := w.shell(r.url(), "", "cat f"); got.stdout != "two" {

@@ -348,7 +348,8 @@ func clean(root *os.Root, name string) {
 	}
 	defer dir.Close()
 	fs.WalkDir(dir.FS(), ".", func(p string, e fs.DirEntry, err error) error {
-		if err == nil && !e.IsDir() && (strings.HasSuffix(p, ".lock") || strings.HasPrefix(e.Name(), "tmp_")) {
+		part := strings.HasPrefix(p, "objects/") && strings.HasPrefix(e.Name(), "tmp_") // below refs it is a name that somebody chose
+		if err == nil && !e.IsDir() && (strings.HasSuffix(p, ".lock") || part) {
 			dir.Remove(filepath.FromSlash(p)) // git says what is in its way
 		}
 		return nil
