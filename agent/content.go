@@ -94,11 +94,26 @@ func (a *Agent) keep(path string, inline int64) (tasks.Content, error) {
 		return tasks.Content{}, err
 	}
 	if fi.Size() <= inline {
-		b, err := os.ReadFile(path)
-		return tasks.Content{Inline: b}, err
+		b, err := readUpTo(path, inline+1)
+		if err != nil {
+			return tasks.Content{}, err
+		}
+		if int64(len(b)) <= inline { // else it has grown: who has it open is not ours to stop
+			return tasks.Content{Inline: b}, nil
+		}
 	}
 	name, size, err := a.blobs.Stage(path)
 	return tasks.Content{Blob: name, Size: size}, err
+}
+
+// readUpTo reads at most so many bytes of a file.
+func readUpTo(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, most))
 }
 
 // receive brings a file that a task made here from its worker, holds it, and names
