@@ -83,6 +83,15 @@ func (w *Worker) tellStarted() {
 // takes longer to grow than a small task does to run.
 func (w *Worker) lane(a *attempt) {
 	var seen tasks.Attempt
+	defer func() {
+		if a == nil {
+			return
+		}
+		// The runner has ended this goroutine (runtime.Goexit), so another goes on.
+		w.wg.Go(func() {
+			w.lane(w.finish(a, &tasks.Outcome{Code: tasks.Panic, Text: "panic: the function ended its goroutine", Started: time.Now()}))
+		})
+	}()
 	for a != nil {
 		if a = w.run(a, &seen); a == nil {
 			a = w.rest()
@@ -130,6 +139,12 @@ func (w *Worker) run(a *attempt, seen *tasks.Attempt) *attempt {
 	if o.Started.IsZero() {
 		o.Started = started
 	}
+	return w.finish(a, &o)
+}
+
+// finish reports the outcome of an attempt whose runner has returned. It returns one
+// that is to be run next, if there is one.
+func (w *Worker) finish(a *attempt, o *tasks.Outcome) *attempt {
 	if o.Finished.IsZero() {
 		o.Finished = time.Now()
 	}
@@ -137,12 +152,12 @@ func (w *Worker) run(a *attempt, seen *tasks.Attempt) *attempt {
 	if out != nil {
 		o.StdoutBytes, o.StderrBytes = out.totals()
 	}
-	result, files := w.encode(a.key, &o)
-	record := w.recordOf(a, &o, files)
+	result, files := w.encode(a.key, o)
+	record := w.recordOf(a, o, files)
 
 	w.mu.Lock()
 	if w.cfg.History.On() {
-		e := history.Event{Name: history.Finished, Task: a.key.Task, N: a.key.N, Hash: history.Hash(&o)}
+		e := history.Event{Name: history.Finished, Task: a.key.Task, N: a.key.N, Hash: history.Hash(o)}
 		if o.Code != tasks.OK {
 			e.Why = o.Code.String()
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -579,4 +580,21 @@ func TestAStopWhileStandardInputIsFetchedIsTheOutcome(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A function that ends its goroutine, as testing.T.FailNow does, costs no slot.
+func TestARunnerThatEndsItsGoroutineIsTheAttemptsOutcome(t *testing.T) {
+	inRig(t, 1, func(c *Config) {
+		c.Runners[tasks.Command] = runFunc(func(_ context.Context, a *tasks.Attempt) tasks.Outcome {
+			if a.N == 1 {
+				runtime.Goexit()
+			}
+			return tasks.Outcome{}
+		})
+	}, func(t *testing.T, r *rig) {
+		l, h := r.link("a")
+		offer(l, "a", 1)
+		offer(l, "a", 2)
+		expect(t, h, "result 1 panic, result 2")
+	})
 }
