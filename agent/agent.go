@@ -75,6 +75,7 @@ type Agent struct {
 
 	ctx         context.Context // ends with Close
 	cancel      context.CancelFunc
+	opened      chan struct{}  // closed when Start opens nothing more
 	wg          sync.WaitGroup // goroutines of the agent itself
 	dials       chan struct{}  // a token for each dial that an announcement caused
 	notJoined   rate.Sometimes // of log lines about announcements that led nowhere: strangers can cause them
@@ -118,14 +119,14 @@ func New(cfg Config) (*Agent, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Agent{
 		cfg: cfg, functions: function.NewRegistry(), feed: api.NewFeed(),
-		ctx: ctx, cancel: cancel, dials: make(chan struct{}, announceDials), notJoined: rate.Sometimes{First: 10, Interval: 10 * time.Second}, rotated: make(chan struct{}, 1), done: make(chan struct{}),
+		ctx: ctx, cancel: cancel, opened: make(chan struct{}), dials: make(chan struct{}, announceDials), notJoined: rate.Sometimes{First: 10, Interval: 10 * time.Second}, rotated: make(chan struct{}, 1), done: make(chan struct{}),
 		available: !cfg.Unavailable,
 	}, nil
 }
 
 // Start opens the agent's port and joins the pool. It returns when others can
 // reach the agent, which may be before it has found others. ctx bounds the start
-// alone. When it fails everything is closed again.
+// alone. When it fails everything is closed again. Close ends it.
 func (a *Agent) Start(ctx context.Context) error {
 	a.mu.Lock()
 	if a.state != fresh {
@@ -134,17 +135,24 @@ func (a *Agent) Start(ctx context.Context) error {
 	}
 	a.state = starting
 	a.mu.Unlock()
-	if err := a.open(ctx); err != nil {
-		a.Close()
-		return err
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(a.ctx, cancel)()
+	err := a.open(ctx)
+	close(a.opened)
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.state == closed {
+	if a.state == closed { // by Close, which waits no more
+		a.mu.Unlock()
 		return ErrClosed
 	}
-	a.state = up
-	return nil
+	if err == nil {
+		a.state = up
+	}
+	a.mu.Unlock()
+	if err != nil {
+		a.Close()
+	}
+	return err
 }
 
 func (a *Agent) running() error {
@@ -264,8 +272,13 @@ func (a *Agent) Close() error {
 		a.mu.Unlock()
 		return nil
 	}
+	wasStarting := a.state == starting
 	a.state = closed
 	a.mu.Unlock()
+	if wasStarting { // what it opens after this would stay open
+		a.cancel()
+		<-a.opened
+	}
 
 	a.history.Add(history.Event{Name: history.Stopping})
 	a.cancel()
