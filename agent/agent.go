@@ -55,6 +55,7 @@ type Agent struct {
 
 	// The posture; both nil: insecure.
 	keys       *secret.Keyring  // nil without a secret
+	secretRead string           // secretModified when its file was read
 	neighbours *port.Neighbours // nil but in the open posture
 
 	supervisor *supervisor.Supervisor // nil without the role worker

@@ -39,6 +39,7 @@ const (
 // loadSecret reads the secret's file, and what has replaced that secret since, as
 // this node learned and kept in its state directory.
 func (a *Agent) loadSecret() (secret.Chain, error) {
+	a.secretRead = a.secretModified() // before, so that what replaces it meanwhile is noticed
 	chain, err := secret.Load(a.cfg.SecretFile)
 	if err != nil {
 		return nil, err
@@ -58,7 +59,7 @@ func (a *Agent) loadSecret() (secret.Chain, error) {
 // other members when there is a sign of one.
 func (a *Agent) watchSecret() {
 	var (
-		modified = a.secretModified()
+		modified = a.secretRead
 		refused  uint64 // packets sealed with unknown keys
 		asked    = time.Now()
 		inPool   = false

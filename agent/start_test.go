@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/scagent/scagent/agent"
+	"github.com/scagent/scagent/agent/agenttest"
 	"github.com/scagent/scagent/agent/port"
 	"github.com/scagent/scagent/agent/port/memnet"
+	"github.com/scagent/scagent/agent/secret"
 )
 
 // halfway is a network that calls a function in the middle of an agent's start.
@@ -57,5 +59,30 @@ func TestCloseWhileStarting(t *testing.T) {
 			t.Error("the agent that was closed while it started has an open port")
 		}
 		time.Sleep(time.Minute) // memberlist's last goroutines
+	})
+}
+
+// A secret that is replaced in the file while the agent starts is not overlooked.
+func TestRotationWhileStarting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := secret.New()
+		option, path := files(t, old)
+		next, err := secret.Chain{{Secret: old}}.Rotate(time.Now(), secret.Grace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		agenttest.New(t, 2, option, agenttest.Option(func(i int, cfg *agent.Config) {
+			if i == 2 {
+				cfg.Network = &halfway{cfg.Network, func() {
+					if err := next.Save(path(2)); err != nil {
+						t.Error(err)
+					}
+				}}
+			}
+		}))
+		time.Sleep(time.Minute)
+		if c, err := secret.Load(path(1)); err != nil || !c.Has(next.Current()) {
+			t.Errorf("a minute later the other node has not heard of the new secret, %v", err)
+		}
 	})
 }
