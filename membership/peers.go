@@ -140,7 +140,8 @@ type savedPeer struct {
 }
 
 // load reads the file. That there is none yet is no error. Entries that cannot
-// be are passed over.
+// be are passed over. The time from the file's last change until now does not
+// count: nothing changed in it, or this node was off and looked for nobody.
 func (ps *peers) load() error {
 	if ps.file == "" {
 		return nil
@@ -165,14 +166,17 @@ func (ps *peers) load() error {
 		return fmt.Errorf("read %s: version %d; this version of scagent knows 1", ps.file, content.Version)
 	}
 	now := time.Now()
+	var newest time.Time
+	for _, s := range content.Peers {
+		if s.Seen.After(newest) {
+			newest = s.Seen
+		}
+	}
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for _, s := range content.Peers[:min(len(content.Peers), MaxMembers)] {
-		if s.Seen.After(now) {
-			s.Seen = now // the clock was wrong, then or now
-		}
-		if validID(s.ID) && s.ID != ps.self && checkHostAddr(s.Addr) == nil && now.Sub(s.Seen) <= ps.forgetTTL {
-			ps.byID[s.ID] = &peer{addr: s.Addr, seen: s.Seen}
+		if age := newest.Sub(s.Seen); validID(s.ID) && s.ID != ps.self && checkHostAddr(s.Addr) == nil && age <= ps.forgetTTL {
+			ps.byID[s.ID] = &peer{addr: s.Addr, seen: now.Add(-age)}
 		}
 	}
 	return nil
@@ -190,7 +194,8 @@ func (ps *peers) save() error {
 		if pr.present {
 			pr.seen = now
 		}
-		content.Peers = append(content.Peers, savedPeer{id, pr.addr, pr.seen.UTC().Truncate(time.Second)})
+		seen := now.Add(-now.Sub(pr.seen)) // by the clock as it is now, which may have been set since
+		content.Peers = append(content.Peers, savedPeer{id, pr.addr, seen.UTC().Truncate(time.Second)})
 	}
 	ps.mu.Unlock()
 	slices.SortFunc(content.Peers, func(a, b savedPeer) int { return cmp.Compare(a.ID, b.ID) })

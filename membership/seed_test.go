@@ -214,6 +214,35 @@ func TestPeersFile(t *testing.T) {
 	})
 }
 
+// A pool in which nothing changed for longer than absent members are looked for, and
+// which a power cut ends, is found again.
+func TestPeersFileOfAQuietPool(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "peers.json")
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		nodes := l.pool(2, func(i int, c *Config) {
+			if c.FailedTTL = 10 * time.Minute; i == 1 {
+				c.PeersFile = file
+			}
+		})
+		time.Sleep(time.Hour)
+		text, err := os.ReadFile(file) // Close writes it once more, a power cut does not
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range nodes {
+			n.host.Kill()
+			n.Close()
+		}
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l.start(0, func(c *Config) { c.Boot = "2" })
+		again := l.start(1, func(c *Config) { c.Boot, c.PeersFile, c.FailedTTL = "2", file, 10*time.Minute })
+		within(t, 30*time.Second, "found its pool", func() bool { return again.present() == 2 })
+	})
+}
+
 func TestPeersFileThatIsNone(t *testing.T) {
 	dir := t.TempDir()
 	for name, content := range map[string]string{
