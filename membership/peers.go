@@ -85,21 +85,30 @@ func (ps *peers) note(m *Member, now time.Time) {
 
 // absent returns up to n addresses to try now: those whose time has come, the
 // one overdue for longest first, and if there are none one at random. Addresses
-// in here are members already and are passed over. Peers absent for too long are
-// forgotten.
+// in here are members already and are passed over. Peers absent for too long, or
+// too many, are forgotten.
 func (ps *peers) absent(n int, here map[netip.AddrPort]struct{}, now time.Time) []netip.AddrPort {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	var away []*peer
+	seen := make(map[string]time.Time)
 	for id, pr := range ps.byID {
-		if pr.present {
-			continue
-		}
-		if now.Sub(pr.seen) > ps.forgetTTL {
+		switch {
+		case pr.present:
+		case now.Sub(pr.seen) > ps.forgetTTL:
 			delete(ps.byID, id)
 			signal(ps.changed)
-			continue
+		default:
+			seen[id] = pr.seen
 		}
+	}
+	for _, id := range tooMany(seen) {
+		delete(ps.byID, id)
+		delete(seen, id)
+		signal(ps.changed)
+	}
+	var away []*peer
+	for id := range seen {
+		pr := ps.byID[id]
 		if _, ok := here[pr.addr]; !ok {
 			away = append(away, pr)
 		}

@@ -207,10 +207,11 @@ func (r *roster) current(id string, now time.Time) *process {
 	return newest
 }
 
-// expire forgets what is over, and marks nodes for which time alone changes the
-// answer.
+// expire forgets what is over, and of those that are gone whoever is so for longest
+// when there are too many. It marks nodes for which time alone changes the answer.
 func (r *roster) expire(now time.Time, leftTTL, failedTTL time.Duration) {
 	maps.DeleteFunc(r.early, func(_ string, at time.Time) bool { return now.Sub(at) > farewellWindow })
+	absent := make(map[string]time.Time)
 	for id, list := range r.nodes {
 		newest := list[len(list)-1]
 		kept := slices.DeleteFunc(list, func(p *process) bool {
@@ -232,8 +233,28 @@ func (r *roster) expire(now time.Time, leftTTL, failedTTL time.Duration) {
 			delete(r.nodes, id)
 		} else {
 			r.nodes[id] = kept
+			if !slices.ContainsFunc(kept, func(p *process) bool { return p.alive }) {
+				absent[id] = kept[len(kept)-1].since
+			}
 		}
 	}
+	for _, id := range tooMany(absent) {
+		delete(r.nodes, id)
+		r.dirty[id] = struct{}{}
+	}
+}
+
+// maxAbsent bounds those that are gone and still remembered, who do not count as
+// members: whoever can announce members can have them come and go without end.
+const maxAbsent = MaxMembers
+
+// tooMany returns whom to forget of those that are gone, by when they went.
+func tooMany(absent map[string]time.Time) []string {
+	if len(absent) <= maxAbsent {
+		return nil
+	}
+	ids := slices.SortedFunc(maps.Keys(absent), func(a, b string) int { return absent[a].Compare(absent[b]) })
+	return ids[:len(ids)-maxAbsent]
 }
 
 // twin reports whether another process has run under this node's id for longer

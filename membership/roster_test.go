@@ -242,3 +242,35 @@ func BenchmarkGuardPacket(b *testing.B) {
 		}
 	}
 }
+
+// However many come and go, of those that are gone no more are kept than a pool has.
+func TestAbsentMembersAreBounded(t *testing.T) {
+	now := time.Now()
+	m := goldenMetas()["digest.hex"]
+	r := newRoster(gossipName(testID(0), "1"))
+	ps := newPeers(&Config{FailedTTL: time.Hour})
+	const count = MaxMembers + 100
+	for i := range count {
+		name, at := gossipName(testID(i+1), "1"), now.Add(time.Duration(i)*time.Millisecond)
+		r.join(name, here, m, at)
+		ps.note(&Member{ID: testID(i + 1), AddrPort: here, Status: Alive}, at)
+		r.gone(name, at)
+		ps.note(&Member{ID: testID(i + 1), AddrPort: here, Status: Failed}, at)
+	}
+	clear(r.dirty)
+	later := now.Add(time.Minute)
+	r.expire(later, time.Minute, time.Hour)
+	ps.absent(1, nil, later)
+	if len(r.nodes) != MaxMembers || len(r.dirty) != count-MaxMembers {
+		t.Errorf("%d absent members are kept and %d changed, want %d and %d", len(r.nodes), len(r.dirty), MaxMembers, count-MaxMembers)
+	}
+	if len(ps.byID) != MaxMembers {
+		t.Errorf("%d absent peers are kept, want %d", len(ps.byID), MaxMembers)
+	}
+	for i := range count {
+		kept := i >= count-MaxMembers // who went last
+		if p, pr := r.find(gossipName(testID(i+1), "1")), ps.byID[testID(i+1)]; (p != nil) != kept || (pr != nil) != kept {
+			t.Fatalf("of %d that came and went, number %d is kept: member %t, peer %t; want %t", count, i, p != nil, pr != nil, kept)
+		}
+	}
+}
