@@ -435,3 +435,19 @@ func TestLyingSeed(t *testing.T) {
 		}
 	})
 }
+
+// An announcement in another's name with the highest number that is believed cannot
+// be outdone by its victim: what is told of it stays forged until it starts anew. But
+// its streams, in which it says more than is believed, must not be refused for that.
+func TestTheHighestAnnouncement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		nodes := l.pool(3, nil)
+		s := l.stranger()
+		forged := wireAlive{maxAnnouncedIncarnation, nodes[1].name(), []byte{10, 0, 0, 2}, DefaultPort, goldenMetas()["digest.hex"].encode(), goodVsn}
+		s.send(nodes[0], labelled(wire(kindAlive, forged)))
+		time.Sleep(10 * time.Second)
+		late := l.start(3, func(c *Config) { c.Seeds = []string{testIP(1)} })
+		within(t, 10*time.Second, "one more can join at the victim", func() bool { return late.present() == 4 })
+	})
+}

@@ -206,6 +206,12 @@ func (s *stream) node() error {
 		return err
 	}
 	if m.state == stateAlive {
+		if m.incarnation > maxAnnouncedIncarnation {
+			// Made void, as obituaries are. Who was announced by another with the highest
+			// number says more of itself from then on: each of its streams has this.
+			clear(m.incarnationAt[1:])
+			m.incarnationAt[len(m.incarnationAt)-1], m.incarnation = 1, 1
+		}
 		if err = s.guard.announcement(m.name, &m); err == nil {
 			s.guard.heard(m.name, &m)
 		}

@@ -101,7 +101,6 @@ func TestStreams(t *testing.T) {
 		{"node: name", labelled(pushPull(nil, edited(node, func(s *wireState) { s.Name = "evil\x1b[2J" }))), false, reasonName},
 		{"node: metadata", labelled(pushPull(nil, edited(node, func(s *wireState) { s.Meta = make([]byte, 600) }))), false, reasonMeta},
 		{"node: huge metadata", labelled(pushPull(nil, edited(node, func(s *wireState) { s.Meta = make([]byte, 60000) }))), false, reasonStreamForm},
-		{"node: incarnation", labelled(pushPull(nil, edited(node, func(s *wireState) { s.Incarnation = math.MaxUint32 }))), false, reasonIncarnation},
 		{"node: state", labelled(pushPull(nil, edited(node, func(s *wireState) { s.State = 4 }))), false, reasonStreamForm},
 		{"node: addr", labelled(pushPull(nil, edited(node, func(s *wireState) { s.Addr = []byte{1, 2, 3, 4, 5} }))), false, reasonAddress},
 		{"node: lists in lists", append(labelled(wire(kindPushPull, wireHeader{Nodes: 1})), append([]byte("\x87\xa4Name"), bytes.Repeat([]byte{0x91}, 2000)...)...), false, reasonStreamForm},
@@ -130,7 +129,7 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-func TestPoisonedObituariesAreVoid(t *testing.T) {
+func TestPoisonedEntriesAreVoid(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		in, want func(*wireState)
@@ -143,6 +142,9 @@ func TestPoisonedObituariesAreVoid(t *testing.T) {
 		{"left with the last incarnation",
 			func(s *wireState) { s.State, s.Incarnation = stateLeft, math.MaxUint32 },
 			func(s *wireState) { s.State, s.Incarnation = stateDead, 0 }},
+		{"alive with the last incarnation",
+			func(s *wireState) { s.Incarnation = math.MaxUint32 },
+			func(s *wireState) { s.Incarnation = 1 }},
 	} {
 		out, refused, err := through(t, labelled(pushPull(nil, edited(goodState(), c.in), goodState())), false)
 		if err != nil || refused >= 0 {
