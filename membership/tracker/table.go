@@ -30,8 +30,9 @@ type table struct {
 type entry struct {
 	key   string // host:port, or of a service "service " and its id
 	host  Host
-	rinfo rinfo  // of a service
-	json  []byte // host as it is listed; set by the table
+	seen  time.Time // as host.LastSeen, but by the clock that nobody sets
+	rinfo rinfo     // of a service
+	json  []byte    // host as it is listed; set by the table
 }
 
 func hostEntry(h Host) *entry { return &entry{key: h.HostPort(), host: h} }
@@ -40,13 +41,14 @@ func hostEntry(h Host) *entry { return &entry{key: h.HostPort(), host: h} }
 // error when there is no room for it.
 func (t *table) add(e *entry) (isNew bool, err error) {
 	h := &e.host
-	h.LastSeen = time.Now().UTC()
+	e.seen = time.Now()
+	h.LastSeen = e.seen.UTC() // which takes that clock away
 	if e.json, err = encode(h); err != nil {
 		return false, fmt.Errorf("encode host: %w", err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.expireLocked(h.LastSeen)
+	t.expireLocked(e.seen)
 	old := t.byKey[e.key]
 	data := t.data + len(h.Data)
 	if old != nil {
@@ -82,7 +84,7 @@ func (t *table) live() []*entry {
 }
 
 func (t *table) expireLocked(now time.Time) {
-	for el := t.order.Front(); el != nil && now.Sub(el.Value.(*entry).host.LastSeen) >= TTL; el = t.order.Front() {
+	for el := t.order.Front(); el != nil && now.Sub(el.Value.(*entry).seen) >= TTL; el = t.order.Front() {
 		e := t.order.Remove(el).(*entry)
 		delete(t.byKey, e.key)
 		t.data -= len(e.host.Data)
