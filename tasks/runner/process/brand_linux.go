@@ -58,6 +58,7 @@ type brands struct {
 // openBrands returns the brands of a brood whose programs run as u, or an error
 // that says why there can be none.
 func openBrands(dir string, u *User) (*brands, error) {
+	procDir() // while there are files to be had; an error: it is tried again
 	err := mayLimit(u)
 	if err == nil {
 		return &brands{brood: brand{limit: broodBrand(dir).limit}}, nil

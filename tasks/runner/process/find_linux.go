@@ -116,9 +116,6 @@ func (s *sought) stop(look look) map[int]*handle {
 				continue
 			}
 			h, err := take(pid)
-			if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
-				return caught
-			}
 			more = more || errors.Is(err, unix.ESRCH) // it may have left a child
 			if err != nil {
 				continue
@@ -143,12 +140,12 @@ func (s *sought) stop(look look) map[int]*handle {
 // handle holds on to a process, whose number may become another's.
 type handle struct {
 	pid int
-	fd  int // -1: this kernel has no such handles, and the number alone must do
+	fd  int // -1: there is no such handle to be had, and the number alone must do
 }
 
 func take(pid int) (*handle, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
-	if errors.Is(err, unix.ENOSYS) {
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
 		return &handle{pid, -1}, nil
 	}
 	return &handle{pid, fd}, err
@@ -182,7 +179,12 @@ func (h *handle) wait(d time.Duration) bool {
 	}
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(h.pid) + "/stat")
 	_, state, _ := bytes.Cut(b, []byte(") "))
-	if err != nil || bytes.HasPrefix(state, []byte("Z")) || bytes.HasPrefix(state, []byte("X")) {
+	switch {
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE): // whether it is a zombie cannot be told
+		if unix.Kill(h.pid, 0) == unix.ESRCH {
+			return true
+		}
+	case err != nil, bytes.HasPrefix(state, []byte("Z")), bytes.HasPrefix(state, []byte("X")):
 		return true
 	}
 	time.Sleep(min(max(d, 0), time.Millisecond))

@@ -237,3 +237,44 @@ func TestProcessesAreFoundWithoutHandles(t *testing.T) {
 		t.Error("a process that was reaped is not said to be dead")
 	}
 }
+
+// TestProcessesAreFoundWithoutFiles looks while this process can open nothing: a task
+// that has more processes than an agent may have files is the reason, and others end too.
+func TestProcessesAreFoundWithoutFiles(t *testing.T) {
+	b, err := openBrands(t.TempDir(), nil)
+	if err != nil {
+		t.Skip(err)
+	}
+	one := b.acquire()
+	var cmds []*exec.Cmd
+	for range 3 {
+		cmd := exec.Command("/bin/sleep", "300")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { cmd.Process.Kill(); cmd.Wait() }()
+		one.set(cmd.Process.Pid)
+		cmds = append(cmds, cmd)
+	}
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(os.DevNull)
+	seek(nil, one).kill(everyone)
+	if e := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); e != nil {
+		t.Fatal(e)
+	}
+	if err == nil {
+		f.Close()
+		t.Fatal("a file could be opened all the same")
+	}
+	for _, cmd := range cmds {
+		if s := state(cmd.Process.Pid); s != "Z" {
+			t.Errorf("a process is in state %q, want Z: killed", s)
+		}
+	}
+}

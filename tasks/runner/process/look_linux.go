@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"strconv"
 	"sync"
@@ -144,13 +145,17 @@ func (r *round) ask(pid int) {
 	}
 }
 
+// procDir stays open: processes are looked for also when no files are to be had, as
+// when there are too many of them. One looks at a time, see rounds.
+var procDir = kept(func() (*os.File, error) { return os.Open("/proc") })
+
 // processes returns the numbers of all processes.
 func processes() (pids []int) {
-	proc, err := os.Open("/proc")
+	proc, err := procDir()
 	if err != nil {
 		return nil
 	}
-	defer proc.Close()
+	proc.Seek(0, io.SeekStart)
 	names, _ := proc.Readdirnames(-1)
 	for _, name := range names {
 		if pid, err := strconv.Atoi(name); err == nil {
