@@ -5,6 +5,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -87,6 +90,36 @@ func TestOnlyDirectNeighboursAreHeard(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A flood must not open the door: while the system answers with cookies it keeps no first
+// packets, and nobody can say where a connection comes from.
+func TestNobodyIsDirectOfWhomNothingIsKnown(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can")
+	}
+	runtime.LockOSThread() // for good: the thread, and its network, end with this goroutine
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Skip(err)
+	}
+	if err := exec.Command("ip", "link", "set", "lo", "up").Run(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv4/tcp_syncookies", []byte("2"), 0); err != nil { // always
+		t.Fatal(err)
+	}
+	p := open(t, port.Config{Bind: "127.0.0.1:0", Allow: port.NewNeighbours("").Has, DirectOnly: true})
+	for _, first := range []string{"\x5c", "\x04"} {
+		conn := withHops(t, "tcp", p.Addr().String(), 64)
+		io.WriteString(conn, first)
+		wantClosed(t, conn)
+	}
+	conn := withHops(t, "tcp", p.Addr().String(), 64)
+	io.WriteString(conn, "G") // HTTP may come from anywhere near
+	wantText(t, accept(t, p.HTTP()), "G")
+	if got := p.Stats().Refused[port.RefusedHops]; got != 2 {
+		t.Errorf("%d connections are counted as not direct, want 2", got)
 	}
 }
 

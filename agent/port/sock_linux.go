@@ -77,6 +77,19 @@ func ArrivalHops(c net.Conn) (hops int, known bool) {
 	return 0, false
 }
 
+// synIsMissing reports whether the first packet of c was to be kept and was not: it was
+// answered with a cookie, as the system does when more want to connect than it can
+// remember. Who floods it can bring that about.
+func synIsMissing(c net.Conn) bool {
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return false
+	}
+	var on [4]byte
+	n, err := getsockopt(tcp, unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, on[:])
+	return err == nil && n == len(on) && on != [4]byte{}
+}
+
 // kernelDrops returns how many packets the system dropped because c was not
 // read fast enough.
 func kernelDrops(c syscall.Conn) uint64 {

@@ -20,4 +20,6 @@ func packetHops([]byte) (hops int, known bool) { return 0, false }
 // arrived. This system does not tell.
 func ArrivalHops(net.Conn) (hops int, known bool) { return 0, false }
 
+func synIsMissing(net.Conn) bool { return false }
+
 func kernelDrops(syscall.Conn) uint64 { return 0 }

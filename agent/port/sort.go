@@ -135,7 +135,7 @@ func (p *Port) sort(c net.Conn) {
 // direct reports whether no router lies between, as far as the system tells.
 func direct(c net.Conn) bool {
 	hops, known := ArrivalHops(c)
-	return !known || hops == fullHops
+	return known && hops == fullHops || !known && !synIsMissing(c)
 }
 
 // handOn gives c to the listener of its sort.
