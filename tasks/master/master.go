@@ -186,8 +186,9 @@ func New(cfg Config) (*Master, error) {
 }
 
 // Close ends every task that has not ended and is in no journal as cancelled, and the
-// wait for results that do not come; it waits for the Master's goroutines. What is in the journal goes on: workers keep
-// running it, and the next start takes it up. It may be called twice.
+// wait for results that do not come; it waits for the Master's goroutines. What is in
+// the journal goes on: workers keep running it, and the next start takes it up. It may
+// be called twice.
 func (m *Master) Close() {
 	m.mu.Lock()
 	if !m.closed {
