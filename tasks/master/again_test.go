@@ -7,12 +7,10 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/history"
-	"github.com/scagent/scagent/test/bounds"
 )
 
 // failing fails so many times, then succeeds; each takes a second.
@@ -122,14 +120,7 @@ func TestWhatNoWorkerCanStartFailsInTheEnd(t *testing.T) {
 // writes itself is missing.
 func TestFollowersTellAttemptsApartWhileTheNextIsRecorded(t *testing.T) {
 	var starts atomic.Int32
-	var l *lazy
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) {
-			b.dir = dir
-			b.change = func(cfg *Config) { l = &lazy{Journal: cfg.Journal}; cfg.Journal = l }
-		})
-		defer b.close()
+	lazily(t, func(t *testing.T, b *bench) {
 		b.add("w1", func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
 			n := starts.Add(1)
 			fmt.Fprintf(a.Stdout, "try %d", n)
@@ -141,7 +132,7 @@ func TestFollowersTellAttemptsApartWhileTheNextIsRecorded(t *testing.T) {
 		submitted := make(chan *Run, 1)
 		go func() { submitted <- b.submit(cmd("x", tasks.Any(), func(o *tasks.Options) { o.Retry = 1 })) }()
 		time.Sleep(time.Second)
-		l.pass() // the task
+		b.lazy.pass() // the task
 		run := <-submitted
 		follow := func() *Follower {
 			f, err := b.m.Follow(run.ID())
@@ -154,7 +145,7 @@ func TestFollowersTellAttemptsApartWhileTheNextIsRecorded(t *testing.T) {
 		defer early.Close()
 		defer lagging.Close()
 		time.Sleep(time.Second)
-		l.pass() // its attempt
+		b.lazy.pass() // its attempt
 		time.Sleep(time.Second)
 		if starts.Load() != 1 {
 			t.Fatalf("%d attempts were made before the second is on disk, want one", starts.Load())
@@ -181,7 +172,7 @@ func TestFollowersTellAttemptsApartWhileTheNextIsRecorded(t *testing.T) {
 		read(0, early, past)
 		read(1, late, past)
 		for range 2 { // the second attempt, and how it ended
-			l.pass()
+			b.lazy.pass()
 			time.Sleep(time.Second)
 		}
 		b.wait(run)

@@ -42,6 +42,7 @@ type bench struct {
 	change  func(*Config) // of the master
 	dir     string        // of the master's journal, "" for none
 	journal *journal.Journal
+	lazy    *lazy  // what the master has for it, see lazily
 	boxes   string // directory of the workers' journals, "" for none
 	mu      sync.Mutex
 	addrs   map[string]string // by node id

@@ -47,18 +47,28 @@ func (l *lazy) pass() {
 	l.queue = nil
 }
 
+// lazily runs a test with a master, and no workers yet, whose journal writes when b.lazy
+// is told to.
+func lazily(t *testing.T, test func(t *testing.T, b *bench)) {
+	dir, boxes := t.TempDir(), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) {
+			b.dir, b.boxes = dir, boxes
+			b.change = func(cfg *Config) {
+				b.lazy = &lazy{Journal: cfg.Journal}
+				cfg.Journal = b.lazy
+			}
+		})
+		defer b.close()
+		test(t, b)
+	})
+}
+
 // Nothing leaves before it is on disk: neither the id of a task, nor an attempt, nor a
 // grant, nor a result, nor the ack for it.
 func TestTheJournalComesFirst(t *testing.T) {
 	var c tally
-	var l *lazy
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) {
-			b.dir = dir
-			b.change = func(cfg *Config) { l = &lazy{Journal: cfg.Journal}; cfg.Journal = l }
-		})
-		defer b.close()
+	lazily(t, func(t *testing.T, b *bench) {
 		w := b.add("w1", c.run(time.Second))
 		for _, attempts := range []int{3, 1} {
 			submitted := make(chan *Run, 1)
@@ -71,7 +81,7 @@ func TestTheJournalComesFirst(t *testing.T) {
 			case <-submitted:
 				t.Fatal("an id was given out before it was on disk")
 			default:
-				l.pass()
+				b.lazy.pass()
 				run = <-submitted
 			}
 			id := run.Tasks()[0].ID
@@ -79,13 +89,13 @@ func TestTheJournalComesFirst(t *testing.T) {
 			if n := c.of(id); n != 0 || w.w.Load().Busy != 0 {
 				t.Fatalf("it was started %d times, with %d slots busy, before its attempt was on disk", n, w.w.Load().Busy)
 			}
-			l.pass()
+			b.lazy.pass()
 			if attempts == 1 {
 				synctest.Wait()
 				if w.w.Load().Busy != 1 || c.of(id) != 0 {
 					t.Fatalf("%d slots are busy and it was started %d times before its grant was on disk, want a slot that waits", w.w.Load().Busy, c.of(id))
 				}
-				l.pass()
+				b.lazy.pass()
 			}
 			time.Sleep(time.Minute)
 			if s := run.Tasks()[0].State; c.of(id) != 1 || s.Final() {
@@ -97,7 +107,7 @@ func TestTheJournalComesFirst(t *testing.T) {
 			if n := b.m.workers[w.id].inUse; n != 0 {
 				t.Errorf("the master counts %d slots as used after the result, want none", n)
 			}
-			l.pass()
+			b.lazy.pass()
 			if rs := b.wait(run); rs[0].State != tasks.StateDone {
 				t.Errorf("it is %s", rs[0].State)
 			}
@@ -199,14 +209,7 @@ func TestManyAreAcceptedTogether(t *testing.T) {
 // A worker keeps the result of an attempt that is made again until that is on disk.
 func TestAFailedAttemptIsAcknowledgedWhenTheNextIsCertain(t *testing.T) {
 	var starts atomic.Int32
-	var l *lazy
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) {
-			b.dir = dir
-			b.change = func(cfg *Config) { l = &lazy{Journal: cfg.Journal}; cfg.Journal = l }
-		})
-		defer b.close()
+	lazily(t, func(t *testing.T, b *bench) {
 		w := b.add("w1", func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
 			if starts.Add(1) == 1 {
 				return tasks.Outcome{Code: tasks.Exit, Exit: 1}
@@ -218,19 +221,19 @@ func TestAFailedAttemptIsAcknowledgedWhenTheNextIsCertain(t *testing.T) {
 		go func() { submitted <- b.submit(cmd("x", tasks.Any(), func(o *tasks.Options) { o.Retry = 1 })) }()
 		for range 2 { // the task, and its attempt
 			time.Sleep(time.Second)
-			l.pass()
+			b.lazy.pass()
 		}
 		time.Sleep(5 * time.Second)
 		if n := w.w.Outcomes(); starts.Load() != 1 || n != 1 {
 			t.Errorf("after %d attempts the worker has %d outcomes, want one that is not yet acknowledged", starts.Load(), n)
 		}
-		l.pass()
+		b.lazy.pass()
 		time.Sleep(5 * time.Second)
 		if n := w.w.Outcomes(); starts.Load() != 2 || n != 0 {
 			t.Errorf("after %d attempts the worker has %d outcomes, want none, and that the second runs", starts.Load(), n)
 		}
 		time.Sleep(time.Minute)
-		l.pass()
+		b.lazy.pass()
 		if rs := b.wait(<-submitted); rs[0].State != tasks.StateDone {
 			t.Errorf("it is %s, want done", rs[0].State)
 		}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/scagent/scagent/tasks"
 	"github.com/scagent/scagent/tasks/wire"
-	"github.com/scagent/scagent/test/bounds"
 )
 
 func TestFollowerLosesOutputOfSecondAttempt(t *testing.T) {
@@ -323,21 +322,11 @@ func TestWordsOnAttemptsOfOthersAreDropped(t *testing.T) {
 
 // A follower that reads while the next attempt goes into the journal is given nothing of
 // the one before as if it were of that one, and all that that one writes.
-func TestAFollowerTellsAttemptsApartWhileTheNextIsRecorded(t *testing.T) {
-	var l *lazy
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) {
-			b.dir = dir
-			b.change = func(cfg *Config) {
-				l = &lazy{Journal: cfg.Journal}
-				cfg.Journal = l
-			}
-		})
-		defer b.close()
+func TestAFollowerThatHasReadPartOfALostAttempt(t *testing.T) {
+	lazily(t, func(t *testing.T, b *bench) {
 		defer func() {
 			for range 5 {
-				l.pass()
+				b.lazy.pass()
 				time.Sleep(time.Second)
 			}
 		}()
@@ -364,7 +353,7 @@ func TestAFollowerTellsAttemptsApartWhileTheNextIsRecorded(t *testing.T) {
 		}()
 		for range 3 { // the run, the attempt
 			synctest.Wait()
-			l.pass()
+			b.lazy.pass()
 			time.Sleep(time.Second)
 		}
 		if err := <-got; err != nil {
@@ -403,7 +392,7 @@ func TestAFollowerTellsAttemptsApartWhileTheNextIsRecorded(t *testing.T) {
 		defer f2.Close()
 		read(over, f2, &late)
 		for range 5 {
-			l.pass()
+			b.lazy.pass()
 			time.Sleep(time.Second)
 		}
 		if err := read(t.Context(), f, &early); err != io.EOF || early.String() != "of the second" {
@@ -488,18 +477,8 @@ func TestNothingIsLostBeforeThereAreLinks(t *testing.T) {
 
 // What is dropped before it started is so after a restart too, when that is answered.
 func TestDropIsAnsweredWhenItIsOnDisk(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		var l *lazy
-		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) {
-			b.dir = dir
-			b.change = func(cfg *Config) {
-				l = &lazy{Journal: cfg.Journal}
-				cfg.Journal = l
-			}
-		})
-		defer b.close()
-		defer func() { l.pass() }()
+	lazily(t, func(t *testing.T, b *bench) {
+		defer func() { b.lazy.pass() }()
 		var c tally
 		b.add("w1", c.run(time.Hour))
 		var runs []*Run
@@ -510,7 +489,7 @@ func TestDropIsAnsweredWhenItIsOnDisk(t *testing.T) {
 		}()
 		for range 6 {
 			synctest.Wait()
-			l.pass()
+			b.lazy.pass()
 			time.Sleep(time.Second)
 		}
 		dropped := make(chan error, 1)
@@ -525,7 +504,7 @@ func TestDropIsAnsweredWhenItIsOnDisk(t *testing.T) {
 			dropped <- err
 		default:
 		}
-		l.pass()
+		b.lazy.pass()
 		if err := <-dropped; err != nil {
 			t.Error(err)
 		}
@@ -536,18 +515,8 @@ func TestDropIsAnsweredWhenItIsOnDisk(t *testing.T) {
 // A late result that does not count is forgotten by its worker when the attempt that is made
 // in its place is on disk.
 func TestALateResultIsAcknowledgedWhenTheNextAttemptIsOnDisk(t *testing.T) {
-	dir, boxes := t.TempDir(), t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		var l *lazy
-		b := newBench(t, bounds.Log(t, testLog{t}), func(b *bench) {
-			b.dir, b.boxes = dir, boxes
-			b.change = func(cfg *Config) {
-				l = &lazy{Journal: cfg.Journal}
-				cfg.Journal = l
-			}
-		})
-		defer b.close()
-		defer func() { l.pass() }()
+	lazily(t, func(t *testing.T, b *bench) {
+		defer func() { b.lazy.pass() }()
 		w1 := b.add("w1", func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
 			time.Sleep(5 * time.Second)
 			return tasks.Outcome{Code: tasks.Exit, Exit: 1}
@@ -555,7 +524,7 @@ func TestALateResultIsAcknowledgedWhenTheNextAttemptIsOnDisk(t *testing.T) {
 		go b.submit(cmd("x", tasks.Any()))
 		for range 2 { // the run, its attempt
 			synctest.Wait()
-			l.pass()
+			b.lazy.pass()
 			time.Sleep(time.Second)
 		}
 		b.net.Cut(masterHost, w1.ip)
@@ -569,7 +538,7 @@ func TestALateResultIsAcknowledgedWhenTheNextAttemptIsOnDisk(t *testing.T) {
 		if n := w1.w.Outcomes(); n != 1 {
 			t.Errorf("the worker has %d outcomes while nothing is on disk of the next attempt, want 1", n)
 		}
-		l.pass()
+		b.lazy.pass()
 		time.Sleep(3 * time.Second)
 		if n := w1.w.Outcomes(); n != 0 {
 			t.Errorf("the worker has %d outcomes when that is on disk, want none", n)
