@@ -162,7 +162,7 @@ func TestEventsOfOneSenderComeInOrder(t *testing.T) {
 	})
 }
 
-// docs/bus.md: "Lamport time is larger than that of every event that its sender had
+// docs/bus.md: "it is larger than that of every event that its sender had
 // sent or got before."
 func TestLamportTimeFollowsCauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

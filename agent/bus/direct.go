@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,7 +19,8 @@ import (
 const Path = "/scagent/v1/bus/"
 
 // An event for one node is the body of a POST to Path+"event". The answer says that the
-// event has been delivered there, or has the reply.
+// event has been delivered there, or has the reply, and in clockHeader the Lamport time
+// of then.
 //
 //	size      field
 //	1         version, now 1
@@ -38,6 +40,8 @@ type letter struct {
 }
 
 const letterVersion = 1
+
+const clockHeader = "Scagent-Lamport"
 
 // maxLetterBytes is more than any letter has.
 const maxLetterBytes = MaxDataBytes + 1024
@@ -225,6 +229,11 @@ func (b *Bus) postOnce(ctx context.Context, p Peer, body []byte) (Data, error) {
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxLetterBytes))
 	if err != nil {
 		return Data{}, fmt.Errorf("%w: %w", errBroken, err)
+	}
+	if lamport, err := strconv.ParseUint(res.Header.Get(clockHeader), 10, 64); err == nil {
+		b.mu.Lock()
+		b.hearLocked(lamport)
+		b.mu.Unlock()
 	}
 	text := strings.TrimSpace(fmt.Sprintf("%.500s", answer))
 	switch res.StatusCode {

@@ -103,6 +103,9 @@ func (b *Bus) serveEvent(w http.ResponseWriter, r *http.Request, sender string) 
 	defer cancel()
 	defer context.AfterFunc(b.ctx, cancel)()
 	d, err := b.receive(ctx, &l)
+	b.mu.Lock()
+	w.Header().Set(clockHeader, strconv.FormatUint(b.lamport, 10))
+	b.mu.Unlock()
 	var mine *AnswerError
 	switch {
 	case err == nil:

@@ -172,6 +172,33 @@ func TestLamportTimeIsNotLedToItsEnd(t *testing.T) {
 	})
 }
 
+// docs/bus.md: "what is sent after a reply has a larger one than what the reply tells of".
+func TestTheTimeOfAReplyIsHeard(t *testing.T) {
+	for what, answer := range map[string]func(context.Context, Event) (Data, error){
+		"a reply":     func(context.Context, Event) (Data, error) { return Data{}, nil },
+		"an error":    func(context.Context, Event) (Data, error) { return Data{}, io.ErrUnexpectedEOF },
+		"none at all": nil,
+	} {
+		bubble(t, func(t *testing.T, w *network, a, b *node) {
+			w.set(func() { w.deaf = true })
+			b.answer = answer
+			for range 10 {
+				b.SendAll(t.Context(), "published", Data{})
+			}
+			replies, err := a.Request(t.Context(), []Peer{{ID: "b"}}, "what", Data{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-replies
+			a.SendAll(t.Context(), "newer", Data{})
+			published, newer := b.events()[9], a.events()[0]
+			if published.Lamport >= newer.Lamport {
+				t.Errorf("after %s, an event at %d follows one at %d", what, newer.Lamport, published.Lamport)
+			}
+		})
+	}
+}
+
 // What a log is asked for is not copied for each that asks: 1000 ask within a second.
 func TestManyWhoFetchTakeLittleMemory(t *testing.T) {
 	n := newTestBus(t, "a")
