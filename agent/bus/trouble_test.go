@@ -199,13 +199,19 @@ func TestTheTimeOfAReplyIsHeard(t *testing.T) {
 	}
 }
 
+// heap returns the bytes that are in use. What tests before left may go meanwhile.
+func heap() int64 {
+	var s runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&s)
+	return int64(s.HeapAlloc)
+}
+
 // What a log is asked for is not copied for each that asks: 1000 ask within a second.
 func TestManyWhoFetchTakeLittleMemory(t *testing.T) {
 	n := newTestBus(t, "a")
 	n.SendAll(t.Context(), "x", Data{JSON, []byte(`"` + strings.Repeat("x", 1<<20-2) + `"`)})
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
+	before := heap()
 	const many = 200
 	release := make(chan struct{})
 	var in, wg sync.WaitGroup
@@ -217,11 +223,10 @@ func TestManyWhoFetchTakeLittleMemory(t *testing.T) {
 		})
 	}
 	in.Wait()
-	runtime.GC()
-	runtime.ReadMemStats(&after)
+	after := heap()
 	close(release)
 	wg.Wait()
-	if mb := (after.HeapAlloc - before.HeapAlloc) >> 20; mb > 50 {
+	if mb := (after - before) >> 20; mb > 50 {
 		t.Errorf("%d nodes that fetch one event of 1 MiB take %d MiB", many, mb)
 	}
 }
@@ -244,9 +249,7 @@ func TestSmallEventsKeepNoLargeAnswers(t *testing.T) {
 	}
 	s := &stream{peer: Peer{ID: "a", Boot: "1"}, next: 1}
 	n.streams["a"] = s
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
+	before := heap()
 	for i := range uint64(100) {
 		body := binary.AppendUvarint(binary.AppendUvarint(nil, 2*i+1), 2*i+2)
 		large := item{seq: 2*i + 1, name: "large", data: Data{Msgpack, make([]byte, 900<<10)}}
@@ -256,9 +259,7 @@ func TestSmallEventsKeepNoLargeAnswers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if mb := (after.HeapAlloc - before.HeapAlloc) >> 20; mb > 10 {
+	if mb := (heap() - before) >> 20; mb > 10 {
 		t.Errorf("%d events of 1 byte keep %d MiB", len(kept), mb)
 	}
 	runtime.KeepAlive(kept)
