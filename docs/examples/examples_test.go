@@ -234,11 +234,13 @@ func TestConfigPush(t *testing.T) {
 	}
 	all[1].say("one")
 	all[2].say("two")
+	all[1].line("config: one")
+	all[2].line("config: two")
 	last := func(g *program) string {
 		lines := g.printed()
 		return lines[len(lines)-1]
 	}
-	// One of the two is the last that all come to; a third then comes after both.
+	// Both are published: one of them is the last that all come to. A third then comes after it.
 	eventually(t, "all have one of the two, the same", func() bool {
 		for _, g := range all {
 			if l := last(g); l != last(all[0]) || l != "config: one" && l != "config: two" {
