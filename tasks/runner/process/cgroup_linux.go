@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -302,7 +303,8 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// removeCgroup kills what is in a cgroup and below, and removes it.
+// removeCgroup kills what is in a cgroup and below, and removes it. Of those below, some
+// may be removed meanwhile, by who waited for what was in them.
 func removeCgroup(dir string) error {
 	g := cgroup{path: dir}
 	var err error
@@ -316,5 +318,9 @@ func removeCgroup(dir string) error {
 	for _, s := range subs {
 		err = errors.Join(err, removeCgroup(filepath.Dir(s)))
 	}
-	return errors.Join(err, os.Remove(dir))
+	rerr := os.Remove(dir)
+	if errors.Is(rerr, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, rerr)
 }

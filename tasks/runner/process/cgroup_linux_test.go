@@ -35,6 +35,13 @@ func TestFindCgroup(t *testing.T) {
 	}
 }
 
+// A task that ends while Close removes its cgroup removes it too.
+func TestACgroupThatIsGoneIsNoFailure(t *testing.T) {
+	if err := removeCgroup(t.TempDir() + "/gone"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCgroupsOfADeadAgentAreRemoved(t *testing.T) {
 	dead, err := openCgroups()
 	if err != nil {
