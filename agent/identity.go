@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/scagent/scagent/agent/home"
 )
 
 // identity is who a node is: its id is the hash of a key that stays in the
@@ -53,7 +55,7 @@ func loadKey(path string) (ed25519.PrivateKey, error) {
 	}
 	seed = make([]byte, ed25519.SeedSize)
 	rand.Read(seed)
-	if err := writeFile(path, seed); err != nil {
+	if err := home.WriteFile(path, seed, 0o600); err != nil {
 		return nil, fmt.Errorf("node key: %w", err)
 	}
 	return ed25519.NewKeyFromSeed(seed), nil
@@ -69,17 +71,8 @@ func nextBoot(path string) (string, error) {
 		}
 	}
 	boot := strconv.FormatInt(now, 36)
-	if err := writeFile(path, []byte(boot+"\n")); err != nil {
+	if err := home.WriteFile(path, []byte(boot+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("boot: %w", err)
 	}
 	return boot, nil
-}
-
-// writeFile replaces a file in one step.
-func writeFile(path string, b []byte) error {
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
 }

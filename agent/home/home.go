@@ -213,15 +213,15 @@ func (h *Home) Announce(a Announcement) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(h.announcement(), append(b, '\n'), 0o644); err != nil {
+	if err := WriteFile(h.announcement(), append(b, '\n'), 0o644); err != nil {
 		return fmt.Errorf("announce the agent: %w", err)
 	}
 	return nil
 }
 
-// writeFile replaces a file in one step. It has its mode, whatever the umask,
-// before it has its name.
-func writeFile(path string, b []byte, mode fs.FileMode) error {
+// WriteFile replaces a file in one step, so that also after a power cut there is the old
+// or the new one, whole. It has its mode, whatever the umask, before it has its name.
+func WriteFile(path string, b []byte, mode fs.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
 	if err != nil {
 		return err
@@ -230,10 +230,10 @@ func writeFile(path string, b []byte, mode fs.FileMode) error {
 	if err == nil {
 		err = f.Chmod(mode)
 	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
 	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {

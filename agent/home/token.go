@@ -30,7 +30,7 @@ func (h *Home) Token() (token, path string, err error) {
 	b := make([]byte, 32)
 	rand.Read(b) // never fails
 	token = hex.EncodeToString(b)
-	if err := writeFile(path, []byte(token+"\n"), 0o600); err != nil {
+	if err := WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
 		return "", "", fmt.Errorf("make the token of the API: %w", err)
 	}
 	return token, path, nil
