@@ -275,8 +275,9 @@ func (p *Pool) seedLoop() {
 		var wg sync.WaitGroup
 		for i := range states {
 			st := &states[i]
-			if st.answered && alone {
-				*st = seedState{next: time.Now().Add(jitter(minSeedBackoff))}
+			if st.answered && alone { // it went away, or nobody whom it told of may be in
+				st.answered = false
+				st.wait()
 			}
 			if st.answered || time.Now().Before(st.next) {
 				continue
@@ -284,6 +285,13 @@ func (p *Pool) seedLoop() {
 			wg.Go(func() { p.trySeed(p.seeds[i], st) })
 		}
 		wg.Wait()
+		if p.alive() > 0 {
+			for i := range states {
+				if states[i].answered {
+					states[i].backoff = 0
+				}
+			}
+		}
 		if p.alive() > 0 && !slices.ContainsFunc(states, func(st seedState) bool { return !st.answered }) {
 			select { // nothing to do, and an idle process is not woken for nothing
 			case <-p.lonely:
@@ -295,6 +303,14 @@ func (p *Pool) seedLoop() {
 			return
 		}
 	}
+}
+
+// wait sets when the seed is tried next: each time later, until somebody was met there.
+func (st *seedState) wait() time.Duration {
+	st.backoff = max(minSeedBackoff, min(2*st.backoff, maxSeedBackoff))
+	d := jitter(st.backoff)
+	st.next = time.Now().Add(d)
+	return d
 }
 
 func (p *Pool) trySeed(sd seed, st *seedState) {
@@ -320,9 +336,7 @@ func (p *Pool) trySeed(sd seed, st *seedState) {
 		p.log.Printf("[INFO] membership: joined: seed=%s members=%d", quote(sd.text), p.alive()+1)
 		return
 	}
-	st.backoff = max(minSeedBackoff, min(2*st.backoff, maxSeedBackoff))
-	wait := jitter(st.backoff)
-	st.next = time.Now().Add(wait)
+	wait := st.wait()
 	if err != nil && p.ctx.Err() == nil {
 		p.log.Printf("[WARN] membership: seed did not answer, will try again: seed=%s in=%s error=%s",
 			quote(sd.text), wait.Round(time.Millisecond), quote(err.Error()))

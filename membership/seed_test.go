@@ -118,6 +118,22 @@ func TestSeedThatStartsLater(t *testing.T) {
 	})
 }
 
+// Who answers and tells of nobody that may be in is not asked every second.
+func TestSeedWhoseMembersAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		z := &zone{hosts: map[string][]netip.Addr{"strange.example": {netip.MustParseAddr(testIP(0))}}}
+		l.start(0, nil)
+		n := l.start(1, func(c *Config) {
+			c.Seeds, c.Resolver, c.Allow = []string{"strange.example"}, z, allowOnly(testIP(1))
+		})
+		time.Sleep(time.Hour)
+		if got := z.asked.Load(); got < 100 || got > 300 || n.present() != 1 {
+			t.Errorf("%d attempts in an hour, and %d members; want one in 15s to 30s, and none but itself", got, n.present())
+		}
+	})
+}
+
 func TestSeedsAreTriedAgainWhenAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t)
