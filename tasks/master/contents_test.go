@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,6 +152,40 @@ func TestACancellationWhileFilesArriveIsOnDisk(t *testing.T) {
 		synctest.Wait()
 		if n := b.journal.Len(kindCancel); n != 0 {
 			t.Errorf("the journal has %d cancellations of tasks that have ended", n)
+		}
+	})
+}
+
+// Files whose word comes when the master is closed are left where they are: the next start
+// brings them.
+func TestFilesThatCloseCutsOffComeWithTheNextStart(t *testing.T) {
+	var c tally
+	writes := func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+		o := c.run(time.Second)(ctx, a)
+		o.Outputs = []tasks.OutputFile{{Name: "o", Content: tasks.Content{Blob: hash('2'), Size: 5}}}
+		return o
+	}
+	durably(t, 1, writes, func(t *testing.T, b *bench) {
+		var fetches atomic.Int32
+		b.change = func(cfg *Config) {
+			cfg.Fetch = func(ctx context.Context, _ string, _ *tasks.Content) error {
+				fetches.Add(1)
+				return ctx.Err()
+			}
+		}
+		b.killMaster()
+		b.restartMaster()
+		id := b.submit(cmd("x", tasks.Any())).Tasks()[0].ID
+		time.Sleep(500 * time.Millisecond)
+		b.m.Close()
+		time.Sleep(time.Second) // it ends, and the link is still there
+		if n := fetches.Load(); n != 0 {
+			t.Errorf("after Close %d files are fetched", n)
+		}
+		b.killMaster()
+		b.restartMaster()
+		if r := b.awaitFinal([]tasks.ID{id})[0]; r.State != tasks.StateDone || c.of(id) != 1 || fetches.Load() != 1 {
+			t.Errorf("%s after %d starts and %d fetches, want done after one", r.State, c.of(id), fetches.Load())
 		}
 	})
 }

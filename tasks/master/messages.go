@@ -302,6 +302,9 @@ func (t *task) rejections() int {
 // fetchLocked brings the files that an attempt made here; the worker keeps them,
 // and the outcome, until the ack.
 func (m *Master) fetchLocked(l *wire.Link, t *task, o tasks.Outcome) {
+	if m.closed { // the next start is told again
+		return
+	}
 	w := t.at
 	m.freeLocked(t)
 	k := t.key()
