@@ -116,7 +116,7 @@ func (h *Held) MoveTo(path string) (bool, error) {
 	if !moved {
 		return false, os.Remove(path)
 	}
-	remove(e.path)
+	s.remove(e.path)
 	return true, nil
 }
 

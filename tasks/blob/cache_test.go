@@ -88,8 +88,8 @@ func TestFetchedContentsStayWithinTheBound(t *testing.T) {
 		if got := use(c.content); got != c.download {
 			t.Fatalf("step %d: content %d was downloaded: %v, want %v", i, c.content, got, c.download)
 		}
-		if st := to.Stats(); st.Bytes > 3500 || files(t, dir) != st.Blobs {
-			t.Fatalf("step %d: %+v and %d files, want at most 3500 bytes", i, st, files(t, dir))
+		if st := to.Stats(); st.Bytes > 3500 || files(t, to) != st.Blobs {
+			t.Fatalf("step %d: %+v and %d files, want at most 3500 bytes", i, st, files(t, to))
 		}
 	}
 
@@ -251,7 +251,7 @@ func TestWithoutACacheNothingStays(t *testing.T) {
 		h.Close()
 	}
 	mustFetch(t, to, url, b).Close()
-	if n, left := gets.Load(), files(t, dir); n != 3 || left != 0 {
+	if n, left := gets.Load(), files(t, to); n != 3 || left != 0 {
 		t.Errorf("%d downloads and %d files, want 3 and none", n, left)
 	}
 }
@@ -320,7 +320,7 @@ func TestALargeContentIsComparedWithItsChecksum(t *testing.T) {
 	if _, err := to.Fetch(t.Context(), bulkClient(), url+sum(b), sum(b), int64(len(b))); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("Fetch of a spoilt content = %v, want ErrCorrupt", err)
 	}
-	if n := files(t, to.dir); n != 0 {
+	if n := files(t, to); n != 0 {
 		t.Errorf("%d files are left", n)
 	}
 }
@@ -382,7 +382,7 @@ func TestALargeFetchEndsWithItsContext(t *testing.T) {
 	if err := fetch(ctx, to, bulkClient(), srv.URL+Path+sum(nil), sum(nil), 10<<20); !errors.Is(err, why) {
 		t.Errorf("Fetch = %v, want %v", err, why)
 	}
-	if n := files(t, to.dir); n != 0 {
+	if n := files(t, to); n != 0 {
 		t.Errorf("%d files are left", n)
 	}
 }
@@ -436,7 +436,7 @@ func TestAFullDiskEndsALargeFetch(t *testing.T) {
 	if err := fetch(t.Context(), to, bulkClient(), url+sum(b), sum(b), int64(len(b))); !errors.Is(err, ErrFull) {
 		t.Errorf("Fetch = %v, want ErrFull", err)
 	}
-	if n, left := gets.Load(), files(t, to.dir); n != 1 || left != 0 {
+	if n, left := gets.Load(), files(t, to); n != 1 || left != 0 {
 		t.Errorf("%d requests and %d files, want one and none", n, left)
 	}
 }

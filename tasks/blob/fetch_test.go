@@ -167,7 +167,7 @@ func TestFetchThatGetsNowhereGivesUp(t *testing.T) {
 			t.Errorf("Fetch = %v after %d requests", err, f.requests.Load())
 		}
 	}
-	if n := files(t, to.dir); n != 0 {
+	if n := files(t, to); n != 0 {
 		t.Errorf("%d files are left", n)
 	}
 }
@@ -229,7 +229,7 @@ func TestFetchOfSomethingElse(t *testing.T) {
 			if err := fetch(t.Context(), to, srv.Client(), srv.URL, sum(b), int64(c.size)); !errors.Is(err, c.want) {
 				t.Errorf("Fetch = %v, want %v", err, c.want)
 			}
-			if n := files(t, to.dir); n != 0 {
+			if n := files(t, to); n != 0 {
 				t.Errorf("%d files are left", n)
 			}
 		})

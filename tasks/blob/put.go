@@ -173,7 +173,7 @@ func (in *inbound) commit(hash string, e *entry) (*entry, error) {
 	if old != nil && old.verified { // another was faster
 		s.againLocked(hash, old, e)
 		s.mu.Unlock()
-		remove(e.path)
+		s.remove(e.path)
 		return old, nil
 	}
 	var gone []string
@@ -189,7 +189,7 @@ func (in *inbound) commit(hash string, e *entry) (*entry, error) {
 		s.armLocked(e.since)
 	}
 	s.mu.Unlock()
-	remove(gone...)
+	s.remove(gone...)
 	return e, nil
 }
 

@@ -51,7 +51,7 @@ func TestWhatIsStagedIsReceivedUnderItsHash(t *testing.T) {
 		}
 		from.Release(again)
 	}
-	if n := files(t, from.dir); n != 0 {
+	if n := files(t, from); n != 0 {
 		t.Errorf("%d files are left of what was released", n)
 	}
 }
@@ -94,8 +94,7 @@ func TestStage(t *testing.T) {
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("a file that was not staged: %v", err)
 	}
-	mustOpen(t, dir) // what was staged is of no use to the next agent
-	if n := files(t, dir); n != 0 {
+	if n := files(t, mustOpen(t, dir)); n != 0 { // what was staged is of no use to it
 		t.Errorf("%d files are left for the next agent", n)
 	}
 }
@@ -118,7 +117,7 @@ func TestWhatIsSpoiltIsNotReceived(t *testing.T) {
 			}
 		}
 	}
-	if n := files(t, to.dir); n != 0 {
+	if n := files(t, to); n != 0 {
 		t.Errorf("%d files are left", n)
 	}
 }

@@ -49,8 +49,9 @@ type Store struct {
 	dir   string
 	grace time.Duration
 	cache int64 // bytes of fetched contents that stay when nobody holds them
-	// create makes a temporary file; tests replace it.
+	// create makes a temporary file, unlink removes a file; tests replace them.
 	create func(dir, pattern string) (*os.File, error)
+	unlink func(path string) error
 
 	// mu guards the fields below. It is not held over I/O.
 	mu       sync.Mutex
@@ -64,10 +65,11 @@ type Store struct {
 	unused   list.List                // hashes of fetched contents that nobody holds, the one used last at the back
 	fetching map[string]chan struct{} // contents on their way in, closed at their end
 
-	ctx  context.Context // ends with Close
-	stop context.CancelFunc
-	wg   sync.WaitGroup // sweeps, and what goes on in the background
-	back sync.Mutex     // held by who hashes in the background: one at a time
+	ctx      context.Context // ends with Close
+	stop     context.CancelFunc
+	wg       sync.WaitGroup // sweeps, and what goes on in the background
+	removals sync.WaitGroup // see forgetLocked
+	back     sync.Mutex     // held by who hashes in the background: one at a time
 }
 
 // entry is one content. Its fields are guarded by Store.mu.
@@ -89,7 +91,7 @@ type entry struct {
 // that nobody holds stay while all fetched ones have at most so many bytes
 // together; below 0 stands for DefaultCacheBytes.
 func Open(dir string, cacheBytes int64) (*Store, error) {
-	s := &Store{dir: dir, grace: Grace, create: os.CreateTemp,
+	s := &Store{dir: dir, grace: Grace, create: os.CreateTemp, unlink: os.Remove,
 		blobs: make(map[string]*entry), fetching: make(map[string]chan struct{})}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -117,7 +119,7 @@ func Open(dir string, cacheBytes int64) (*Store, error) {
 		s.armLocked(time.Now())
 	}
 	s.mu.Unlock()
-	remove(gone...)
+	s.remove(gone...)
 	return s, nil
 }
 
@@ -162,6 +164,7 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	s.stop()
 	s.wg.Wait()
+	s.removals.Wait()
 	return nil
 }
 
@@ -321,13 +324,21 @@ func (s *Store) Release(hash string) {
 	default:
 		s.armLocked(e.since)
 	}
+	s.forgetLocked(gone...)
 	s.mu.Unlock()
-	remove(gone...)
 }
 
-func remove(paths ...string) {
+// forgetLocked has files removed beside its caller, whom others may wait for: the kernel
+// takes 50 ms for 1 GiB. The store is not closed.
+func (s *Store) forgetLocked(paths ...string) {
+	if len(paths) > 0 {
+		s.removals.Go(func() { s.remove(paths...) })
+	}
+}
+
+func (s *Store) remove(paths ...string) {
 	for _, p := range paths {
-		os.Remove(p) // an error: the next Open takes it over
+		s.unlink(p) // an error: the next Open takes it over
 	}
 }
 
@@ -340,15 +351,11 @@ func (s *Store) Expire(hash string) {
 		s.mu.Unlock()
 		return
 	}
-	e.since = time.Time{}
-	unheld := e.holds == 0
-	if unheld {
+	if e.since = (time.Time{}); e.holds == 0 {
 		s.dropLocked(hash, e)
+		s.forgetLocked(e.path)
 	}
 	s.mu.Unlock()
-	if unheld {
-		os.Remove(e.path) // an error: the next Open takes it over
-	}
 }
 
 // Stats counts what is in the store.
@@ -409,7 +416,7 @@ func (s *Store) sweep() {
 		s.armLocked(first)
 	}
 	s.mu.Unlock()
-	remove(paths...)
+	s.remove(paths...)
 }
 
 func notFound(hash string) error { return fmt.Errorf("%w: %.64q", ErrNotFound, hash) }

@@ -63,10 +63,11 @@ func noise(n int) []byte {
 	return b
 }
 
-// files returns how many files are in the directory.
-func files(t *testing.T, dir string) int {
+// files returns how many files are in the directory, when what was to go has gone.
+func files(t *testing.T, s *Store) int {
 	t.Helper()
-	entries, err := os.ReadDir(dir)
+	s.removals.Wait()
+	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +91,7 @@ func TestContentsComeBack(t *testing.T) {
 	if got, want := s.Stats(), (Stats{Blobs: len(sizes), Bytes: bytes}); got != want {
 		t.Errorf("Stats = %+v, want %+v", got, want)
 	}
-	if n := files(t, s.dir); n != len(sizes) {
+	if n := files(t, s); n != len(sizes) {
 		t.Errorf("%d files for %d contents", n, len(sizes))
 	}
 	if _, _, err := s.Get(sum([]byte("other"))); !errors.Is(err, ErrNotFound) {
@@ -124,7 +125,7 @@ func TestFailedPutLeavesNothing(t *testing.T) {
 			if _, _, err := s.Put(c.ctx, c.r, c.limit); !errors.Is(err, c.want) {
 				t.Errorf("Put = %v, want %v", err, c.want)
 			}
-			if n := files(t, s.dir); n != 0 {
+			if n := files(t, s); n != 0 {
 				t.Errorf("%d files are left", n)
 			}
 		})
@@ -151,7 +152,7 @@ func TestFullDiskIsOneErrorAndLeavesNothing(t *testing.T) {
 		if !errors.Is(err, ErrFull) || err.Error() != "the disk of the blob store is full: "+s.dir+"; free some space there" {
 			t.Errorf("Put of %d bytes = %v, want ErrFull", n, err)
 		}
-		if n := files(t, s.dir); n != 0 {
+		if n := files(t, s); n != 0 {
 			t.Errorf("%d files are left", n)
 		}
 	}
@@ -178,7 +179,7 @@ func TestEqualContentsAtOnceAreOne(t *testing.T) {
 	}
 	wg.Wait()
 	mustHave(t, s, b)
-	if n := files(t, s.dir); n != 1 || s.Stats() != (Stats{Blobs: 1, Bytes: int64(len(b))}) {
+	if n := files(t, s); n != 1 || s.Stats() != (Stats{Blobs: 1, Bytes: int64(len(b))}) {
 		t.Errorf("%d files, %+v", n, s.Stats())
 	}
 }
@@ -232,7 +233,7 @@ func TestWhatNobodyHoldsExpires(t *testing.T) {
 		s.Release(sum(held))
 		mustHave(t, s, held)
 		s.Release(sum(held)) // the last: at once
-		if n := files(t, dir); n != 0 || s.Stats() != (Stats{}) {
+		if n := files(t, s); n != 0 || s.Stats() != (Stats{}) {
 			t.Errorf("%d files, %+v, want none", n, s.Stats())
 		}
 		mustPut(t, s, held)
@@ -243,7 +244,7 @@ func TestWhatNobodyHoldsExpires(t *testing.T) {
 			t.Errorf("Put after Close = %v", err)
 		}
 		time.Sleep(10 * Grace)
-		if n := files(t, dir); n != 1 {
+		if n := files(t, s); n != 1 {
 			t.Errorf("%d files after Close, want the one that was there", n)
 		}
 	})
@@ -263,17 +264,42 @@ func TestExpiredContentGoesWithItsLastHold(t *testing.T) {
 	for _, b := range [][]byte{free, held, again, []byte("none")} {
 		s.Expire(sum(b))
 	}
-	if got := s.Stats(); got != (Stats{Blobs: 2, Bytes: 9, Held: 2}) || files(t, dir) != 2 {
-		t.Errorf("Stats after Expire = %+v and %d files, want those that are held", got, files(t, dir))
+	if got := s.Stats(); got != (Stats{Blobs: 2, Bytes: 9, Held: 2}) || files(t, s) != 2 {
+		t.Errorf("Stats after Expire = %+v and %d files, want those that are held", got, files(t, s))
 	}
 	mustHave(t, s, held)
 	mustPut(t, s, again) // as good as new
 	s.Release(sum(held))
 	s.Release(sum(again))
-	if got := s.Stats(); got != (Stats{Blobs: 1, Bytes: 5}) || files(t, dir) != 1 {
-		t.Errorf("Stats after Release = %+v and %d files, want what came in anew", got, files(t, dir))
+	if got := s.Stats(); got != (Stats{Blobs: 1, Bytes: 5}) || files(t, s) != 1 {
+		t.Errorf("Stats after Release = %+v and %d files, want what came in anew", got, files(t, s))
 	}
 	mustHave(t, s, again)
+}
+
+// Whoever lets go of a large content does not wait while the kernel removes it: a master
+// does so under the lock that all its tasks need.
+func TestNobodyWaitsForARemoval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mustOpen(t, t.TempDir())
+		s.unlink = func(path string) error {
+			time.Sleep(time.Minute)
+			return os.Remove(path)
+		}
+		begin := time.Now()
+		released, expired := mustPut(t, s, noise(100)), mustPut(t, s, noise(200))
+		s.Hold(released)
+		s.Expire(released)
+		s.Release(released)
+		s.Expire(expired)
+		if took := time.Since(begin); took != 0 || s.Stats().Blobs != 0 {
+			t.Errorf("it took %s, and %d are left", took, s.Stats().Blobs)
+		}
+		s.Close()
+		if n := files(t, s); n != 0 {
+			t.Errorf("after Close %d files are there", n)
+		}
+	})
 }
 
 func TestContentPutAgainWhileItIsRemovedStays(t *testing.T) {
@@ -337,7 +363,7 @@ func TestNextAgentTakesOver(t *testing.T) {
 		t.Errorf("Stats = %+v", got)
 	}
 	// The two contents, README and the file that is nearly named as ours.
-	if n := files(t, dir); n != 4 {
+	if n := files(t, s); n != 4 {
 		t.Errorf("%d files, want 4", n)
 	}
 }
