@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"log"
 	"math/rand/v2"
@@ -34,6 +35,7 @@ const (
 type Pool struct {
 	config    Config // constant after New
 	log       *log.Logger
+	listLog   *log.Logger // memberlist's
 	local     *local
 	view      *view
 	announcer *announcer // nil without OnEvent
@@ -73,7 +75,7 @@ func New(c Config) (*Pool, error) {
 	}
 	self := gossipName(c.ID, c.Boot)
 	p := &Pool{
-		config: c, log: c.Logger, view: newView(), roster: newRoster(self),
+		config: c, log: c.Logger, listLog: newGossipLog(c.Logger), view: newView(), roster: newRoster(self),
 		wake: make(chan struct{}, 1), grown: make(chan struct{}, 1), lonely: make(chan struct{}, 1),
 	}
 	if p.local, err = newLocal(&p.config); err != nil {
@@ -133,7 +135,7 @@ func (p *Pool) Start(ctx context.Context) error {
 		p.log.Printf("[WARN] membership: peers file not read: error=%s", quote(err.Error()))
 	}
 	d := &delegate{p}
-	conf.Transport, conf.Logger = p.transport, newGossipLog(p.log)
+	conf.Transport, conf.Logger = p.transport, p.listLog
 	conf.Delegate, conf.Events, conf.Alive, conf.Merge, conf.Conflict = d, d, d, d, d
 	list, err := memberlist.Create(conf)
 	if err != nil {
@@ -236,6 +238,7 @@ func (p *Pool) Close() error {
 	err := p.list.Shutdown()
 	p.wg.Wait()
 	p.docs.wait()
+	p.listLog.SetOutput(io.Discard) // its probes go on for a while, and cannot be waited for
 	if saveErr := p.peers.save(); saveErr != nil {
 		err = errors.Join(err, fmt.Errorf("membership: %w", saveErr))
 	}

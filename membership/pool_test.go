@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -334,3 +336,38 @@ func TestConfigErrors(t *testing.T) {
 		}
 	})
 }
+
+// A probe that is under way goes on after Close, and has nothing to say any more: a logger
+// may end with the Pool.
+func TestNothingIsLoggedAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said, late atomic.Int64
+		l := newLab(t)
+		for i := range 20 {
+			var closed atomic.Bool
+			n := l.start(2*i, func(c *Config) {
+				c.Logger = log.New(lineFunc(func() {
+					said.Add(1)
+					if closed.Load() {
+						late.Add(1)
+					}
+				}), "", 0)
+			})
+			other := l.start(2*i+1, func(c *Config) { c.Seeds = []string{testIP(2 * i)} })
+			within(t, time.Second, "joined", func() bool { return n.present() == 2 })
+			other.host.Kill()
+			time.Sleep(time.Duration(i) * 100 * time.Millisecond) // at some moment of a probe
+			n.Close()
+			closed.Store(true)
+		}
+		time.Sleep(afterShutdown)
+		if late.Load() > 0 || said.Load() == 0 {
+			t.Errorf("of %d lines %d came after Close", said.Load(), late.Load())
+		}
+	})
+}
+
+// lineFunc is called for each line of a log.
+type lineFunc func()
+
+func (f lineFunc) Write(b []byte) (int, error) { f(); return len(b), nil }
