@@ -61,12 +61,12 @@ func (r *refusals) take(name string) bool {
 // bury tells memberlist that a process is dead, of which it knows so far only that
 // it does not answer. It is called while memberlist sends, and does not wait.
 func (p *Pool) bury(name string, incarnation uint32) {
-	p.log.Printf("[INFO] membership: nobody listens where a suspect was: node=%s", quote(name))
 	packet := &memberlist.Packet{
 		Buf: p.transport.guard.obituaryOf(name, p.roster.self, incarnation), Timestamp: time.Now(),
 		From: net.UDPAddrFromAddrPort(p.config.Advertise),
 	}
 	p.spawn(func() {
+		p.log.Printf("[INFO] membership: nobody listens where a suspect was: node=%s", quote(name))
 		select {
 		case p.transport.packetCh <- packet:
 		case <-p.ctx.Done():
