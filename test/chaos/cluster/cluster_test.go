@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -489,4 +490,29 @@ func TestKeptDirectoriesStay(t *testing.T) {
 			t.Errorf("stat %s = %v; is it to be there? %t", c.d.Path, err, c.stays)
 		}
 	}
+}
+
+// TestRunsThatBeginAtOnceLeaveEachOther has many make their directories while all look
+// for those that somebody left.
+func TestRunsThatBeginAtOnceLeaveEachOther(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 50 {
+				d, err := NewDir()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := os.Stat(filepath.Join(d.Path, lockName)); err != nil {
+					t.Errorf("a directory was removed while its run has it: %v", err)
+				}
+				if err := d.Remove(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -32,11 +33,15 @@ func NewDir() (*Dir, error) {
 		return nil, err
 	}
 	d := &Dir{Path: path}
-	if d.lock, err = os.Create(filepath.Join(path, lockName)); err == nil {
+	lock := filepath.Join(path, lockName)
+	if d.lock, err = os.Create(lock + ".new"); err == nil {
 		err = unix.Flock(int(d.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	}
 	if err == nil {
 		err = os.Chmod(path, 0o755)
+	}
+	if err == nil {
+		err = os.Rename(lock+".new", lock) // nobody finds it before it is held
 	}
 	if err != nil {
 		d.Remove()
@@ -55,28 +60,29 @@ func (d *Dir) Keep() error {
 
 // Remove removes the directory.
 func (d *Dir) Remove() error {
+	err := os.RemoveAll(d.Path)
 	if d.lock != nil {
-		d.lock.Close()
+		d.lock.Close() // now that nobody else finds what to remove
 	}
-	return os.RemoveAll(d.Path)
+	return err
 }
 
 // removeStale removes directories that nobody holds and nobody marked as kept.
 func removeStale() {
 	paths, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*"))
 	for _, path := range paths {
-		if _, err := os.Stat(filepath.Join(path, keptName)); err == nil {
-			continue
-		}
 		lock, err := os.Open(filepath.Join(path, lockName))
 		if err != nil {
-			if fi, err := os.Stat(path); err == nil && time.Since(fi.ModTime()) > time.Minute { // it is not being made
+			fi, gone := os.Stat(path)
+			if errors.Is(err, os.ErrNotExist) && gone == nil && time.Since(fi.ModTime()) > time.Minute { // it is not being made
 				os.RemoveAll(path)
 			}
 			continue
 		}
 		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			os.RemoveAll(path)
+			if _, err := os.Stat(filepath.Join(path, keptName)); err != nil { // its holder may have made it just now
+				os.RemoveAll(path)
+			}
 		}
 		lock.Close()
 	}
