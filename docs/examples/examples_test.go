@@ -157,26 +157,46 @@ func (g *program) ended() int {
 	return g.cmd.ProcessState.ExitCode()
 }
 
-// The counts are right also when a worker is killed while it counts.
+// The counts are right also when a worker is killed while it counts: there is more to
+// count until it has some, and after it is gone.
 func TestWordcount(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, "wordcount")
-	dir := t.TempDir()
-	var files []string
-	for i := range 4 {
-		name := filepath.Join(dir, fmt.Sprint(i))
-		files = append(files, name)
-		text := strings.Repeat("The quick brown fox\njumps over the lazy dog, the end.\n", 60_000)
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want := []string{"720000 the", "240000 brown", "240000 dog", "240000 end", "240000 fox", "240000 jumps", "240000 lazy", "240000 over", "240000 quick"}
 	p.up(p.start("-name", "w1"))
 	w2 := p.up(p.start("-name", "w2"))
-	count := p.start(append([]string{"-name", "m", "-count"}, files...)...)
-	w2.line("counts for m")
+	path := filepath.Join(t.TempDir(), "text")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.OpenFile(path, os.O_RDWR, 0) // not to wait here for who reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer text.Close()
+	count := p.start("-name", "m", "-count", path)
+	written := 0
+	write := func() {
+		t.Helper()
+		text.SetWriteDeadline(time.Now().Add(time.Minute))
+		if _, err := text.WriteString(strings.Repeat("The quick brown fox\njumps over the lazy dog, the end.\n", 500)); err != nil {
+			t.Fatalf("%v; wordcount printed\n%s", err, strings.Join(count.printed(), "\n"))
+		}
+		written += 500
+	}
+	for end := time.Now().Add(time.Minute); !slices.Contains(w2.printed(), "counts for m"); write() {
+		if time.Now().After(end) {
+			t.Fatal("w2 does not count")
+		}
+	}
 	w2.cmd.Process.Kill()
+	for range 200 {
+		write()
+	}
+	text.Close()
+	want := []string{fmt.Sprint(3*written, " the")}
+	for _, word := range []string{"brown", "dog", "end", "fox", "jumps", "lazy", "over", "quick"} {
+		want = append(want, fmt.Sprint(written, " ", word))
+	}
 	if status := count.ended(); status != 0 || !slices.Equal(count.printed(), want) {
 		t.Errorf("wordcount ended with %d and printed\n%s\nwant\n%s", status, strings.Join(count.printed(), "\n"), strings.Join(want, "\n"))
 	}
@@ -267,12 +287,12 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// Who joins works, who is killed is not missed, and no task is done twice or never.
+// Who joins works, who is killed is not missed, and no task is done twice or never. There
+// is work until the last has come.
 func TestGrowingPool(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, "growingpool")
-	const tasks = 600
-	m := p.up(p.start("-name", "m", "-tasks", fmt.Sprint(tasks)))
+	m := p.up(p.start("-name", "m", "-tasks", "1000000"))
 	w1 := p.up(p.start("-name", "w1", "-work"))
 	m.line("w1 joins")
 	m.line("w1 works")
@@ -283,25 +303,35 @@ func TestGrowingPool(t *testing.T) {
 	m.line("w1 leaves")
 	w3 := p.up(p.start("-name", "w3", "-work"))
 	m.line("w3 works")
-	m.line(fmt.Sprint("sum ", (tasks-1)*tasks*(2*tasks-1)/6))
-	if status := m.ended(); status != 0 {
-		t.Errorf("it ended with %d", status)
+	m.cmd.Process.Signal(syscall.SIGINT)
+	m.didAll(0)
+	p.first = at.FindStringSubmatch(w2.await("its address", at.MatchString))[1]
+	p.start("-name", "m2", "-tasks", "100").didAll(100)
+	for _, w := range []*program{w2, w3} {
+		w.cmd.Process.Signal(syscall.SIGINT)
+		if status := w.ended(); status != 0 {
+			t.Errorf("%v ended with %d", w.cmd.Args, status)
+		}
 	}
-	done := 0
-	for _, line := range m.printed() {
+}
+
+// didAll waits for the end of who hands out tasks, and wants each done once: of so many,
+// or of as many as it says.
+func (g *program) didAll(tasks int) {
+	g.t.Helper()
+	status, done := g.ended(), 0
+	for _, line := range g.printed() {
 		var w string
 		var n int
 		if k, _ := fmt.Sscanf(line, "%s did %d", &w, &n); k == 2 {
 			done += n
 		}
 	}
-	if done != tasks {
-		t.Errorf("the workers did %d tasks, want %d:\n%s", done, tasks, strings.Join(m.printed(), "\n"))
+	if tasks == 0 {
+		tasks = done
 	}
-	for _, w := range []*program{w2, w3} {
-		w.cmd.Process.Signal(syscall.SIGINT)
-		if status := w.ended(); status != 0 {
-			t.Errorf("%v ended with %d", w.cmd.Args, status)
-		}
+	sum := fmt.Sprint("sum ", (tasks-1)*tasks*(2*tasks-1)/6)
+	if status != 0 || done == 0 || done != tasks || !slices.Contains(g.printed(), sum) {
+		g.t.Errorf("%v ended with %d, and the workers did %d tasks, want %d and %q:\n%s", g.cmd.Args, status, done, tasks, sum, strings.Join(g.printed(), "\n"))
 	}
 }

@@ -3,11 +3,12 @@
 //
 //	growingpool -work                 # on each laptop, whenever it likes
 //	growingpool -tasks 1000           # somewhere: hands out, says who works, and ends
+//
+// After ^C it hands out no more, and ends when what is out is done.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -52,6 +53,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second ^C ends it at once
 	a, err := agent.New(cfg)
 	if err != nil {
 		log.Fatal(err)
@@ -109,12 +111,12 @@ func handOut(ctx context.Context, a *agent.Agent, n int) error {
 				_, err = batch.Add(ctx, &t) // waits while enough are out
 			}
 			if err != nil {
-				return // the results end, and fewer come than n
+				return // the results end when what was added is done
 			}
 		}
 	}()
 	sum, by := 0, map[string]int{}
-	for r := range batch.Results(ctx) {
+	for r := range batch.Results(context.WithoutCancel(ctx)) {
 		v, err := square.Result(&r)
 		if err != nil {
 			return err
@@ -130,8 +132,8 @@ func handOut(ctx context.Context, a *agent.Agent, n int) error {
 		fmt.Printf("%s did %d\n", w, by[w])
 		done += by[w]
 	}
-	if done < n {
-		return errors.Join(fmt.Errorf("%d of %d are done", done, n), ctx.Err())
+	if done < n && ctx.Err() == nil {
+		return fmt.Errorf("%d of %d are done", done, n)
 	}
 	fmt.Printf("sum %d\n", sum)
 	return nil
