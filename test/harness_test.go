@@ -22,6 +22,9 @@ import (
 // test takes that long.
 const patience = 30 * time.Second
 
+// waitDelay is how long those may go on to whom a process that has ended left its output.
+const waitDelay = patience / 2
+
 func TestMain(m *testing.M) {
 	if text := os.Getenv(ordersVariable); text != "" {
 		os.Exit(asAttacker(text))
@@ -90,12 +93,11 @@ func lack(t testing.TB, what string) {
 	t.Skipf("SKIPPED: this machine lacks %s", what)
 }
 
-// output is what a process writes, with the time of each line's end. Whoever
-// waits for something in it is woken by each write.
+// output is what a process writes. Whoever waits for something in it is woken by each
+// write.
 type output struct {
 	mu      sync.Mutex // guards the fields below
 	text    bytes.Buffer
-	ends    []time.Time // of lines
 	changed chan struct{}
 	closed  bool
 }
@@ -103,13 +105,9 @@ type output struct {
 func newOutput() *output { return &output{changed: make(chan struct{})} }
 
 func (o *output) Write(b []byte) (int, error) {
-	now := time.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.text.Write(b)
-	for range bytes.Count(b, []byte("\n")) {
-		o.ends = append(o.ends, now)
-	}
 	close(o.changed)
 	o.changed = make(chan struct{})
 	return len(b), nil
@@ -127,13 +125,6 @@ func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.text.String()
-}
-
-// lines returns when each line ended.
-func (o *output) lines() []time.Time {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return append([]time.Time(nil), o.ends...)
 }
 
 // await returns the first line that contains all the words, once it is whole.
@@ -191,7 +182,7 @@ func start(t testing.TB, cmd *exec.Cmd) *process {
 	if cmd.Stderr == nil {
 		cmd.Stderr = p.err
 	}
-	cmd.WaitDelay = 5 * time.Second          // for those to whom it left its output
+	cmd.WaitDelay = waitDelay
 	cmd.SysProcAttr = &syscall.SysProcAttr{} // not Pdeathsig: it strikes when the thread that forked ends
 	processes.Use(cmd.SysProcAttr)
 	p.started = time.Now()
