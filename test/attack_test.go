@@ -33,6 +33,7 @@ type orders struct {
 	Victims []victim
 	From    []string // addresses of the attacker's host, the first its own
 	TTL     int      // of what announce sends
+	Answers int      // to packets, for which knock waits
 	Cluster string
 	For     time.Duration
 	Heard   string // file for what victims let it read; certificates go into another, see certificatesOf

@@ -79,10 +79,16 @@ func (a *attacker) knock(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// What is still to be answered has a moment for that.
-	select {
-	case <-ctx.Done():
-	case <-time.After(500 * time.Millisecond):
+	// What is not to be answered has a moment for that.
+	for more := true; more; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(500 * time.Millisecond):
+		}
+		a.mu.Lock()
+		more = a.did["packets answered"] < a.Answers
+		a.mu.Unlock()
 	}
 	return nil
 }
@@ -111,7 +117,9 @@ func (a *attacker) visit(ctx context.Context, sort, first string, v *victim) {
 		return
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if end, ok := ctx.Deadline(); ok { // who does not answer hangs up
+		c.SetDeadline(end)
+	}
 	io.WriteString(c, first)
 	if n, _ := c.Read(make([]byte, 1)); n > 0 {
 		a.count(sort+" answered", 1)

@@ -56,12 +56,15 @@ func TestNothingRoutedPassesAnOpenPort(t *testing.T) {
 	} {
 		l.run(t, c.name, func(t *testing.T) {
 			c.from.ttl(c.ttl)
-			o.Attacks, o.From, o.TTL, o.Heard = []string{c.attack}, []string{c.as}, c.ttl, l.dir+"/heard"
+			o.Attacks, o.From, o.TTL, o.Answers, o.Heard = []string{c.attack}, []string{c.as}, c.ttl, 0, l.dir+"/heard"
+			if c.attack == "knock" && c.packets == none {
+				o.Answers = knocks * len(pool)
+			}
 			var before []map[string]uint64
 			for _, a := range pool {
 				before = append(before, a.counters())
 			}
-			did := attacked(t, c.from.attack(o), patience)
+			did := attacked(t, c.from.attack(o), o.For+patience)
 			t.Logf("it did %v", did)
 			n := func(what string) uint64 { return uint64(did[what] / len(pool)) }
 			refused := map[string]uint64{}
