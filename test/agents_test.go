@@ -161,14 +161,14 @@ func assemble(t testing.TB, limit time.Duration, agents ...*agent) time.Duration
 	})
 }
 
-// workers starts n agents on a host of their own, with a master named m that runs no
-// tasks, and waits until the master sees all. The workers are w1, w2 and so on.
-func workers(t testing.TB, n int) (master *agent, ws []*agent) {
+// workers starts n agents with flags on a host of their own, with a master named m that
+// runs no tasks, and waits until the master sees all. The workers are w1, w2 and so on.
+func workers(t testing.TB, n int, flags ...string) (master *agent, ws []*agent) {
 	t.Helper()
 	h := newLab(t).host()
 	master = h.launch("-name", "m", "-role", "master")
 	for i := range n {
-		ws = append(ws, h.launch("-name", fmt.Sprintf("w%d", i+1), "-slots", "4"))
+		ws = append(ws, h.launch(append([]string{"-name", fmt.Sprintf("w%d", i+1), "-slots", "4"}, flags...)...))
 	}
 	master.up()
 	for _, w := range ws {

@@ -45,7 +45,7 @@ func (l *lab) starts(t testing.TB, n int) []attempt {
 }
 
 // TestATaskOfAKilledWorkerRunsElsewhere kills the agent that runs a task, on one
-// host and on a network.
+// host and on a network. The lease is long: that the connection broke is what tells.
 func TestATaskOfAKilledWorkerRunsElsewhere(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -57,8 +57,9 @@ func TestATaskOfAKilledWorkerRunsElsewhere(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLab(t)
 			hosts := c.hosts(l)
-			master := hosts[0].agent("-name", "m", "-role", "master")
-			workers := map[string]*agent{"w1": hosts[1].launch("-name", "w1"), "w2": hosts[2].launch("-name", "w2")}
+			const lease = "10m"
+			master := hosts[0].agent("-name", "m", "-role", "master", "-lease", lease)
+			workers := map[string]*agent{"w1": hosts[1].launch("-name", "w1", "-lease", lease), "w2": hosts[2].launch("-name", "w2", "-lease", lease)}
 			assemble(t, patience, master, workers["w1"].up(), workers["w2"].up())
 
 			// The first attempt prints nothing and hangs; another ends well.
@@ -71,7 +72,7 @@ func TestATaskOfAKilledWorkerRunsElsewhere(t *testing.T) {
 				t.Errorf("the task started as %v; want once more, on the other worker", again)
 			}
 			r := p.await().want(t, 0, "done by 2\n")
-			within(t, "a task of a killed worker runs again", again[1].at.Sub(killed), time.Second)
+			t.Logf("a task of a killed worker runs again after %s", again[1].at.Sub(killed).Round(time.Millisecond))
 			if r.stderr != "" {
 				t.Errorf("%s\nwant nothing on stderr: the first attempt had printed nothing", r)
 			}
@@ -123,25 +124,29 @@ func TestATaskSurvivesABrokenConnection(t *testing.T) {
 	hosts := l.hosts(2)
 	master, worker := hosts[0].agent("-name", "m", "-role", "master"), hosts[1].agent("-name", "w")
 	assemble(t, patience, master, worker)
-	p := master.begin("submit", "-dir", l.dir, "-shell", noteStart+`for i in 1 2 3 4 5 6; do echo $i; sleep 0.5; done; exit 3`)
+	p := master.begin("submit", "-dir", l.dir, "-shell", noteStart+`for i in 1 2 3; do echo $i; until test -e go$i; do sleep 0.05; done; done; exit 3`)
 	for i, side := range []*host{hosts[0], hosts[1]} {
-		p.out.await(t, strconv.Itoa(2*i+1))
+		p.out.await(t, strconv.Itoa(i+1)) // so there is a connection
 		out := side.sh("ss -K -tn state established").ok(t)
 		if !strings.Contains(out, "10.77.0.") {
 			t.Fatalf("no connection was there to destroy: %s", out)
 		}
+		for _, a := range []*agent{master, worker} {
+			eventually(t, patience, a.name+" has lost its link", func() (bool, any) {
+				n := strings.Count(a.err.String(), "link down")
+				return n > i, n
+			})
+		}
+		l.file(fmt.Sprintf("go%d", i+1), "")
 	}
-	r := p.await().want(t, 3, "1\n2\n3\n4\n5\n6\n")
+	p.out.await(t, "3")
+	l.file("go3", "")
+	r := p.await().want(t, 3, "1\n2\n3\n")
 	if r.stderr != "" {
 		t.Errorf("%s\nwant nothing on stderr", r)
 	}
 	if n := len(l.starts(t, 1)); n != 1 {
 		t.Errorf("the task was started %d times, want once", n)
-	}
-	for _, a := range []*agent{master, worker} {
-		if n := strings.Count(a.err.String(), "link down"); n < 2 {
-			t.Errorf("%s lost its link %d times, want twice: the connections were not destroyed", a.name, n)
-		}
 	}
 }
 
@@ -158,7 +163,7 @@ func TestASubmittersAgentThatIsKilledIsAClearError(t *testing.T) {
 	if r.status != 125 || !strings.HasPrefix(r.stderr, "scagent: ") || strings.Count(r.stderr, "\n") != 1 {
 		t.Errorf("%s\nwant status 125 and one line", r)
 	}
-	within(t, "the submitter says so", p.ended.Sub(killed), time.Second)
+	t.Logf("the submitter says so after %s", p.ended.Sub(killed).Round(time.Millisecond)) // and not when the task ends
 	took := eventually(t, patience, "the others know", func() (bool, any) {
 		m := other.member("m")
 		return m.Status == "failed", m
@@ -169,29 +174,28 @@ func TestASubmittersAgentThatIsKilledIsAClearError(t *testing.T) {
 
 func TestATerminatedAgentDrainsAndLeaves(t *testing.T) {
 	t.Parallel()
-	master, ws := workers(t, 2)
+	master, ws := workers(t, 2, "-drain-timeout", "10m")
 	l := master.host.lab
 	p := master.begin("submit", "-on", "w1", "-dir", l.dir, "-shell", noteStart+"while ! test -e go; do sleep 0.05; done; echo done")
 	l.starts(t, 1)
-	begin := time.Now()
 	ws[0].signal(syscall.SIGTERM)
 	took := eventually(t, patience, "new tasks go elsewhere", func() (bool, any) {
 		r := master.call("submit", "-dry-run", "-all", "true")
 		return !strings.Contains(r.stdout, "w1    yes") && strings.Contains(r.stdout, "w2    yes"), r
 	})
 	t.Logf("new tasks go elsewhere after %s", took.Round(time.Millisecond))
+	begin := time.Now()
 	l.file("go", "")
 	p.await().want(t, 0, "done\n")
 	if r := ws[0].await(); r.status != 0 {
 		t.Errorf("%s\nwant status 0", r)
 	}
-	within(t, "a drained agent ends", ws[0].ended.Sub(begin), 5*time.Second)
-	eventually(t, 2*time.Second, "the others say left", func() (bool, any) {
-		m := master.member("w1")
-		return m.Status == "left", m
-	})
-	if s := ws[1].member("w1").Status; s != "left" {
-		t.Errorf("w2 says of w1 %q, want left", s)
+	t.Logf("it ends %s after its task may", ws[0].ended.Sub(begin).Round(time.Millisecond))
+	for _, other := range []*agent{master, ws[1]} {
+		eventually(t, patience, other.name+" says left", func() (bool, any) {
+			m := other.member("w1")
+			return m.Status == "left", m
+		})
 	}
 	if out := fmt.Sprint(alive(master.members())); strings.Contains(out, "w1") {
 		t.Errorf("w1 is among the living: %s", out)
@@ -201,20 +205,20 @@ func TestATerminatedAgentDrainsAndLeaves(t *testing.T) {
 func TestASecondSignalEndsAnAgentAtOnce(t *testing.T) {
 	t.Parallel()
 	h := newLab(t).host()
-	a := h.agent("-log-level", "DEBUG")
-	p := a.begin("submit", "-shell", "echo started; sleep 60")
+	a := h.agent("-log-level", "DEBUG", "-drain-timeout", "10m")
+	p := a.begin("submit", "-shell", "echo started; sleep 600")
 	p.out.await(t, "started")
-	begin := time.Now()
 	a.signal(syscall.SIGINT)
 	eventually(t, patience, "it drains", func() (bool, any) {
 		r := a.call("info", "-json")
 		return strings.Contains(r.stdout, `"draining":true`), r
 	})
+	begin := time.Now()
 	a.signal(syscall.SIGTERM)
 	if r := a.await(); r.status != 0 {
 		t.Errorf("%s\nwant status 0", r)
 	}
-	within(t, "an agent ends after two signals", a.ended.Sub(begin), 5*time.Second)
+	t.Logf("it ends %s after the second signal", a.ended.Sub(begin).Round(time.Millisecond))
 	if r := p.await(); r.status == 0 {
 		t.Errorf("%s\nwant another status", r)
 	}
