@@ -31,6 +31,7 @@ func TestInterruptReachesTheTask(t *testing.T) {
 			t.Errorf("%s\nwant status 130, and both interrupted", r)
 		}
 	})
+	// Without the second, it is killed ten seconds after the first.
 	l.run(t, "twice, a task that does not listen", func(t *testing.T) {
 		p := master.begin("submit", "-shell", `trap '' INT TERM; echo $$; exec 2>/dev/null; while :; do sleep 0.05; done`)
 		pid := p.out.await(t)
@@ -41,8 +42,8 @@ func TestInterruptReachesTheTask(t *testing.T) {
 		if r := p.await(); r.status != 130 {
 			t.Errorf("%s\nwant status 130", r)
 		}
-		within(t, "submit ends after the second ^C", p.ended.Sub(begin), time.Second)
-		eventually(t, 2*time.Second, "the task is gone", func() (bool, any) { return gone(pid), pid })
+		within(t, "submit ends after the second ^C", p.ended.Sub(begin), 5*time.Second)
+		eventually(t, 5*time.Second, "the task is gone", func() (bool, any) { return gone(pid), pid })
 	})
 	l.run(t, "a task that waits for room", func(t *testing.T) {
 		busy := master.begin("submit", "-on", "w1", "-slots", "4", "-shell", "echo started; sleep 60")
@@ -58,7 +59,7 @@ func TestInterruptReachesTheTask(t *testing.T) {
 		if r := p.await(); r.status != 130 {
 			t.Errorf("%s\nwant status 130", r)
 		}
-		within(t, "submit ends", p.ended.Sub(begin), time.Second)
+		t.Logf("submit ends after %s", p.ended.Sub(begin).Round(time.Millisecond)) // and not when there is room
 		busy.signal(syscall.SIGINT)
 		busy.await().want(t, 130, "started\n")
 		if _, err := os.Stat(l.dir + "/ran"); err == nil {
@@ -88,7 +89,7 @@ func (l *lab) tree() (pids []string) {
 // dead waits until nothing is left of a tree.
 func (l *lab) dead(pids []string) {
 	l.t.Helper()
-	eventually(l.t, 2*time.Second, "nothing of the tree is left", func() (bool, any) {
+	eventually(l.t, patience, "nothing of the tree is left", func() (bool, any) {
 		left := alivePids(pids)
 		return len(left) == 0, left
 	})
@@ -108,18 +109,21 @@ func TestCancelEndsTheWholeTree(t *testing.T) {
 	t.Parallel()
 	master, _ := workers(t, 1)
 	l := master.host.lab
+	var timeout time.Duration // by which a tree has grown, on this machine as it is now
 	l.run(t, "cancel", func(t *testing.T) {
+		begin := time.Now()
 		p := master.begin("submit", "-dir", l.dir, "-shell", tree+"wait")
 		ps := l.tree()
+		timeout = 10 * time.Since(begin)
 		id := p.out.await(t)
-		begin := time.Now()
+		begin = time.Now()
 		master.call("cancel", id).want(t, 0, "")
 		p.await().want(t, 130, id+"\n")
 		t.Logf("submit ends %s after cancel", p.ended.Sub(begin).Round(time.Millisecond))
 		l.dead(ps)
 	})
 	l.run(t, "timeout", func(t *testing.T) {
-		p := master.begin("submit", "-timeout", "500ms", "-dir", l.dir, "-shell", tree+"wait")
+		p := master.begin("submit", "-timeout", timeout.String(), "-dir", l.dir, "-shell", tree+"wait")
 		ps := l.tree()
 		p.await().want(t, 124, p.out.await(t)+"\n")
 		l.dead(ps)
