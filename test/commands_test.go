@@ -121,6 +121,10 @@ func TestJoinInfoMonitorAndLeave(t *testing.T) {
 	a, b := hosts[0].agent("-name", "a", "-no-multicast"), hosts[1].agent("-name", "b", "-no-multicast", "-role", "worker", "-slots", "3")
 	monitor := a.begin("monitor")
 	events := a.begin("monitor", "-json")
+	eventually(t, patience, "both monitors print", func() (bool, any) {
+		a.call("event", "probe").ok(t)
+		return monitor.out.String() != "" && events.out.String() != "", nil
+	})
 	if live := alive(a.members()); len(live) != 1 {
 		t.Fatalf("without multicast, a sees %v", live)
 	}
