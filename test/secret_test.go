@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // apart makes hosts on networks of their own, 10.77.1 and so on, each behind the
@@ -134,11 +133,9 @@ func TestASecretFileThatIsNoneIsOneClearLine(t *testing.T) {
 	} {
 		l.run(t, c.name, func(t *testing.T) {
 			words := append([]string{c.path}, c.words...)
-			begin := time.Now()
 			h.scagent("agent", "-secret-file", c.path).complains(t, 1, words...)
 			h.scagent("submit", "-secret-file", c.path, "true").complains(t, 125, words...)
 			h.scagent("secret", "token", "-secret-file", c.path).complains(t, 1, words...)
-			within(t, "three commands", time.Since(begin), 5*time.Second)
 			h.Env = []string{"SCAGENT_SECRET_FILE=" + c.path}
 			defer func() { h.Env = nil }()
 			h.scagent("agent").complains(t, 1, words...)
@@ -212,9 +209,10 @@ func TestHostsWithTheSecretMeetAcrossNetworks(t *testing.T) {
 		}
 	})
 	for _, who := range []*agent{a, b, w} {
-		if ms := alive(who.members()); len(ms) != 3 {
-			t.Errorf("%s sees %v, want the three that have the secret", who.name, ms)
-		}
+		eventually(t, patience, who.name+" sees the three that have the secret", func() (bool, any) {
+			ms := alive(who.members())
+			return len(ms) == 3, ms
+		})
 	}
 
 	l.run(t, "curl", func(t *testing.T) {

@@ -133,7 +133,7 @@ func (s *survivors) gone(t testing.TB, what string, n int) {
 		pids, names := s.pids(), s.work(t)
 		return len(pids) == 0 && len(names) <= n, fmt.Sprint(pids, names)
 	})
-	within(t, what, took, 2*time.Second)
+	t.Logf("%s after %s", what, took.Round(time.Millisecond))
 }
 
 // eachNet runs a test on a host with cgroups, and on one without.
@@ -160,7 +160,9 @@ func TestNothingSurvivesAKilledAgent(t *testing.T) {
 		a.signal(syscall.SIGKILL)
 		s.gone(t, "after an agent was killed nothing of its tasks is left", 0)
 		a.await()
-		within(t, "whoever reads what the agent prints sees its end", a.ended.Sub(killed), time.Second)
+		if took := a.ended.Sub(killed); took >= waitDelay {
+			t.Errorf("whoever reads what the agent prints does not see its end within %s", took)
+		}
 		h.agent().call("submit", "--", "echo", "hi").want(t, 0, "hi\n")
 	})
 }
@@ -186,9 +188,7 @@ func TestNothingSurvivesTheNextStart(t *testing.T) {
 		if len(s.pids()) != 4*manyTasks {
 			t.Fatalf("of the tasks %d processes run; want all, else the test shows nothing", len(s.pids()))
 		}
-		begun := time.Now()
 		h.agent("-state-dir", "/var/lib/scagent/1")
-		within(t, "the next agent starts", time.Since(begun), 5*time.Second)
 		s.gone(t, "after the next start nothing of the tasks is left", 2) // its own, with the record
 		spared.await().want(t, 0, "started\ndone\n")
 	})
