@@ -228,9 +228,10 @@ func (s *siege) withstand(t *testing.T, moreMemory int64, blip time.Duration) (d
 		if peak-base[a] > moreMemory {
 			t.Errorf("%s needed %d MiB more under attack, want at most %d", a.name, (peak-base[a])>>20, moreMemory>>20)
 		}
-		if ms := alive(a.members()); len(ms) < len(s.pool) {
-			t.Errorf("%s sees %v", a.name, ms)
-		}
+		eventually(t, patience, a.name+" sees all alive", func() (bool, any) { // who is suspected says otherwise
+			ms := alive(a.members())
+			return len(ms) >= len(s.pool), ms
+		})
 		lines := strings.Count(a.err.String(), "\n")
 		t.Logf("%s wrote %d lines", a.name, lines)
 		if limit := 200 + 50*int(o.For.Seconds()); lines > limit {

@@ -116,9 +116,10 @@ func TestCertificatesOfOnesOwn(t *testing.T) {
 			}
 		})
 	}
-	if ms := alive(a.members()); len(ms) != 3 {
-		t.Errorf("the pool is %v", ms)
-	}
+	eventually(t, patience, "the pool is the three", func() (bool, any) {
+		ms := alive(a.members())
+		return len(ms) == 3, ms
+	})
 	out := hosts[3].sh(`url=https://10.77.0.1:44201/hostsAvailable; curl -sS --cacert ` + l.dir + `/own.ca -H "$(` + binary(t) + ` secret header -secret-file ` + secret + ` GET $url)" $url`).ok(t)
 	if list := decode[hostList](t, out); len(list.Workers) != 3 || len(list.Masters) != 2 {
 		t.Errorf("the tracker answers %s, want 2 masters and 3 workers", out)

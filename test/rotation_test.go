@@ -86,7 +86,7 @@ func TestTheSecretIsReplacedUnderLoad(t *testing.T) {
 	close(stop)
 	load.Wait()
 	t.Logf("%v tasks were done meanwhile", done)
-	if done[0] < 50 || done[1] < 50 {
+	if done[0] == 0 || done[1] == 0 {
 		t.Errorf("only %v tasks were done", done)
 	}
 }
