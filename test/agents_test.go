@@ -161,6 +161,10 @@ func assemble(t testing.TB, limit time.Duration, agents ...*agent) time.Duration
 	})
 }
 
+// reunion is how long a pool may take to be one again after some of it could not be
+// reached: half a minute, says package membership.
+const reunion = 2 * patience
+
 // workers starts n agents with flags on a host of their own, with a master named m that
 // runs no tasks, and waits until the master sees all. The workers are w1, w2 and so on.
 func workers(t testing.TB, n int, flags ...string) (master *agent, ws []*agent) {

@@ -71,7 +71,7 @@ func TestTheSecretIsReplacedUnderLoad(t *testing.T) {
 
 	asleep.signal(syscall.SIGCONT)
 	agents[3] = launch(3)
-	took := assemble(t, patience, agents...)
+	took := assemble(t, reunion, agents...)
 	t.Logf("those that slept through it are back after %v", took.Round(time.Millisecond))
 	for _, name := range names {
 		b.call("submit", "-on", name, "--", "echo", "hi").want(t, 0, "hi\n")

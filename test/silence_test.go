@@ -61,7 +61,7 @@ func TestATaskOfASilentWorkerRunsElsewhere(t *testing.T) {
 		}
 		p.await().want(t, 0, "")
 		workers[first.worker].host.heard()
-		assemble(t, patience, all...)
+		assemble(t, reunion, all...)
 		l.remove("starts")
 	}
 	slices.Sort(took)
