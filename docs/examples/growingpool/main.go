@@ -105,7 +105,7 @@ func handOut(ctx context.Context, a *agent.Agent, n int) error {
 	}
 	go func() {
 		defer batch.Seal()
-		for i := range n {
+		for i := 0; i < n && ctx.Err() == nil; i++ {
 			t, err := square.Task(i)
 			if err == nil {
 				_, err = batch.Add(ctx, &t) // waits while enough are out
