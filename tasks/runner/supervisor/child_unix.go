@@ -49,10 +49,12 @@ func (s *Supervisor) startChild() (*child, error) {
 	}
 	// What ends the agent's session or process group does not end this.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// Before it runs: the agent may be killed at any moment, also just after the start,
+	// and tasks run by then if it is a replacement. A pipe has room for it.
+	w.Write(append(text, '\n')) // an error: the process finds the pipe empty
 	if err := cmd.Start(); err != nil {
 		w.Close()
 		return nil, err
 	}
-	w.Write(append(text, '\n')) // an error: it has died already, which keep finds out
 	return &child{cmd: cmd, pipe: w}, nil
 }
