@@ -53,21 +53,44 @@ func openCgroups() (*cgroups, error) {
 		return nil, fmt.Errorf("cgroups: %w", err)
 	}
 	removeDead(base)
-	// Another agent that starts may take the directory for a dead one's until it
-	// is locked: then it is gone, and this agent does without.
-	dir, err := os.MkdirTemp(base, cgroupPrefix)
+	dir, lock, err := makeLocked(base)
 	if err != nil {
 		return nil, fmt.Errorf("cgroups: %w", err)
 	}
-	c := &cgroups{dir: dir, all: make(map[*cgroup]bool)}
-	if c.lock, err = lockDir(dir); err == nil {
-		err = c.try()
-	}
-	if err != nil {
+	c := &cgroups{dir: dir, lock: lock, all: make(map[*cgroup]bool)}
+	if err := c.try(); err != nil {
 		c.close()
 		return nil, fmt.Errorf("cgroups: %s: %w", dir, err)
 	}
 	return c, nil
+}
+
+// makeLocked makes a directory for the cgroups of an agent that lives. Another agent
+// that starts takes it for a dead one's until it is locked, and removes it: then it is
+// made again.
+func makeLocked(base string) (dir string, lock *os.File, err error) {
+	for {
+		if dir, err = os.MkdirTemp(base, cgroupPrefix); err != nil {
+			return "", nil, err
+		}
+		lock, err = lockDir(dir)
+		switch {
+		case err == nil && isAt(lock, dir):
+			return dir, lock, nil
+		case err == nil:
+			lock.Close()
+		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EWOULDBLOCK):
+			os.Remove(dir)
+			return "", nil, err
+		}
+	}
+}
+
+// isAt reports whether the open file is the one at path.
+func isAt(f *os.File, path string) bool {
+	is, err := f.Stat()
+	at, err2 := os.Lstat(path)
+	return err == nil && err2 == nil && os.SameFile(is, at)
 }
 
 // try finds out whether processes can be started in a cgroup of the pool. It

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/scagent/scagent/tasks"
@@ -80,6 +81,32 @@ func TestCgroupsOfADeadAgentAreRemoved(t *testing.T) {
 	if _, err := os.Stat(dead.dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the cgroups of a dead agent: %v", err)
 	}
+}
+
+// Each that starts looks for what dead ones have left, and may meet the directory of
+// another that has just been made.
+func TestAgentsThatStartTogetherAllHaveCgroups(t *testing.T) {
+	if first, err := openCgroups(); err != nil {
+		t.Skip(err)
+	} else {
+		first.close()
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				c, err := openCgroups()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := c.close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 type tell chan string
