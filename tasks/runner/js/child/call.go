@@ -35,7 +35,7 @@ func (p *Pool) Call(ctx context.Context, a *tasks.Attempt, s *Script) (out tasks
 	again := false
 	defer func() { p.put(c, again) }() // also after the panic of a writer
 	c.number++
-	defer c.watch(ctx, a.Kill)()
+	defer c.watch(ctx, a.Kill, p.answerTimeout)()
 
 	c.buf = appendCall(c.buf[:0], c.number, s)
 	err = c.send(c.buf)
@@ -79,8 +79,8 @@ func stopped(ctx context.Context) (out tasks.Outcome) {
 }
 
 // watch stops the child's script when ctx ends or kill closes, until the function
-// that it returns has returned.
-func (c *proc) watch(ctx context.Context, kill <-chan struct{}) (end func()) {
+// that it returns has returned. An interrupted script has that long to answer.
+func (c *proc) watch(ctx context.Context, kill <-chan struct{}, answer time.Duration) (end func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	number := c.number
 	go func() {
@@ -97,7 +97,7 @@ func (c *proc) watch(ctx context.Context, kill <-chan struct{}) (end func()) {
 			c.kill()
 			return
 		}
-		late := time.AfterFunc(answerTimeout, c.kill)
+		late := time.AfterFunc(answer, c.kill)
 		defer func() {
 			if !late.Stop() {
 				c.kill() // perhaps before the timer does: nobody calls it again

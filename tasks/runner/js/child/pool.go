@@ -36,6 +36,8 @@ type Pool struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // one for each child that has not exited, and for each start
 
+	answerTimeout time.Duration // constant
+
 	// mu guards the fields below. It is not held while a child starts.
 	mu       sync.Mutex
 	idle     []*proc // the one used last at the end
@@ -52,7 +54,7 @@ func New(cfg Config) (*Pool, error) {
 	if _, err := helper.Command(cfg.Helper); errors.Is(err, helper.ErrUnavailable) {
 		return nil, err
 	}
-	p := &Pool{cfg: cfg}
+	p := &Pool{cfg: cfg, answerTimeout: answerTimeout}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
 }

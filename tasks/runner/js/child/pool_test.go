@@ -198,7 +198,7 @@ func offspring(t testing.TB) (pids []int) {
 }
 
 func TestStops(t *testing.T) {
-	p := newWorkers(t)
+	const never = time.Hour // the child is not killed because it does not answer
 	for _, c := range []struct {
 		name, source string
 		reason       tasks.StopReason
@@ -206,16 +206,18 @@ func TestStops(t *testing.T) {
 		code         tasks.Code
 		text         string
 		survives     bool
-		atMost       time.Duration
+		answer       time.Duration
 	}{
-		{"interrupted", "until interrupted", tasks.StopTimeout, false, tasks.Timeout, "timed out after 1s", true, patience},
-		{"timeout", "for ever", tasks.StopTimeout, false, tasks.Timeout, "timed out after 1s", false, patience},
-		{"cancel", "for ever", tasks.StopCancel, false, tasks.Cancelled, "stopped: cancel", false, patience},
-		{"kill", "for ever", tasks.StopKill, false, tasks.Cancelled, "stopped: kill", false, answerTimeout},
-		{"kill alone", "for ever", 0, true, tasks.Cancelled, "stopped: kill", false, answerTimeout},
-		{"cancel, then kill", "for ever", tasks.StopCancel, true, tasks.Cancelled, "stopped: cancel", false, answerTimeout},
+		{"interrupted", "until interrupted", tasks.StopTimeout, false, tasks.Timeout, "timed out after 1s", true, never},
+		{"timeout", "for ever", tasks.StopTimeout, false, tasks.Timeout, "timed out after 1s", false, answerTimeout},
+		{"cancel", "for ever", tasks.StopCancel, false, tasks.Cancelled, "stopped: cancel", false, answerTimeout},
+		{"kill", "for ever", tasks.StopKill, false, tasks.Cancelled, "stopped: kill", false, never},
+		{"kill alone", "for ever", 0, true, tasks.Cancelled, "stopped: kill", false, never},
+		{"cancel, then kill", "for ever", tasks.StopCancel, true, tasks.Cancelled, "stopped: cancel", false, never},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			p := newWorkers(t)
+			p.answerTimeout = c.answer
 			before := value(t, p, "pid")
 			ctx, stop := context.WithCancelCause(t.Context())
 			kill := make(chan struct{})
@@ -230,8 +232,8 @@ func TestStops(t *testing.T) {
 				}
 			})}, &Script{Source: c.source})
 			took := time.Since(stopped)
-			if out.Code != c.code || out.Text != c.text || took > c.atMost {
-				t.Errorf("%v %q after %v, want %v %q within %v", out.Code, out.Text, took, c.code, c.text, c.atMost)
+			if out.Code != c.code || out.Text != c.text || took > patience {
+				t.Errorf("%v %q after %v, want %v %q within %v", out.Code, out.Text, took, c.code, c.text, patience)
 			}
 			if after := value(t, p, "pid"); (after == before) != c.survives {
 				t.Errorf("the child was %s, and then it is %s", before, after)
