@@ -11,7 +11,7 @@ import (
 // run, a moment before the kernel shows its environment. The moment is short, so
 // there are many tries; without the wait some fail for certain.
 func TestWhoIsInTheMiddleOfAnExecIsFound(t *testing.T) {
-	mark := "MARK=" + t.Name()
+	mark := markOf(t)
 	s := seek([]string{mark}, brand{})
 	for range 300 {
 		cmd := exec.Command("/bin/sleep", "300")

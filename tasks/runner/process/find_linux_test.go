@@ -14,6 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// markOf returns a mark that no other test has, in this process or another, such as one
+// that runs the same test.
+func markOf(t *testing.T) string { return "MARK=" + t.Name() + "-" + strconv.Itoa(os.Getpid()) + "-" }
+
 // state returns the letter that /proc has for what a process does.
 func state(pid int) string {
 	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
@@ -27,14 +31,14 @@ func TestAllAreStoppedBeforeOneIsKilled(t *testing.T) {
 	var pids []int
 	for range 3 {
 		cmd := exec.Command("/bin/sleep", "300")
-		cmd.Env = []string{"MARK=" + t.Name()}
+		cmd.Env = []string{markOf(t)}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 		pids = append(pids, cmd.Process.Pid)
 	}
-	s := seek([]string{"MARK=" + t.Name()}, brand{})
+	s := seek([]string{markOf(t)}, brand{})
 	looks := 0
 	caught := s.stop(func(*sought) []int { // each look finds one more
 		looks++
@@ -70,7 +74,7 @@ func TestAProcessFoundDeadMayHaveLeftAChild(t *testing.T) {
 	var pids []int
 	for range 2 {
 		cmd := exec.Command("/bin/sleep", "300")
-		cmd.Env = []string{"MARK=" + t.Name()}
+		cmd.Env = []string{markOf(t)}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +85,7 @@ func TestAProcessFoundDeadMayHaveLeftAChild(t *testing.T) {
 	unix.Kill(dead, unix.SIGKILL)
 	waitExit(dead)
 	looks := 0
-	seek([]string{"MARK=" + t.Name()}, brand{}).kill(func(*sought) []int {
+	seek([]string{markOf(t)}, brand{}).kill(func(*sought) []int {
 		if looks++; looks == 1 {
 			return []int{dead}
 		}
@@ -125,7 +129,7 @@ func TestDescendantsOfAShortRunAreLookedForByNumber(t *testing.T) {
 	if !ok {
 		t.Skip("this kernel does not tell the last number")
 	}
-	mark := "MARK=" + t.Name()
+	mark := markOf(t)
 	var pids []int
 	for range 2 {
 		cmd := exec.Command("/bin/sleep", "300")
@@ -165,7 +169,7 @@ func TestWhoeverLooksAtTheSameTimeLooksTogether(t *testing.T) {
 	var pids []int
 	for i := range 3 {
 		cmd := exec.Command("/bin/sleep", "300")
-		cmd.Env = []string{"MARK=" + t.Name() + strconv.Itoa(i)}
+		cmd.Env = []string{markOf(t) + strconv.Itoa(i)}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -177,7 +181,7 @@ func TestWhoeverLooksAtTheSameTimeLooksTogether(t *testing.T) {
 	var wg sync.WaitGroup
 	for i, pid := range pids {
 		wg.Go(func() {
-			if found := c.find(seek([]string{"MARK=" + t.Name() + strconv.Itoa(i)}, brand{})); !slices.Equal(found, []int{pid}) {
+			if found := c.find(seek([]string{markOf(t) + strconv.Itoa(i)}, brand{})); !slices.Equal(found, []int{pid}) {
 				t.Errorf("found %v, want %d", found, pid)
 			}
 		})
@@ -201,7 +205,7 @@ func TestWhoIsBornDuringALookIsFound(t *testing.T) {
 	if _, ok := lastPid(); !ok {
 		t.Skip("this kernel does not tell the last number")
 	}
-	mark := "MARK=" + t.Name()
+	mark := markOf(t)
 	cmd := exec.Command("/bin/sleep", "300")
 	cmd.Env = []string{mark}
 	r := &round{sought: []*sought{seek([]string{mark}, brand{})}}

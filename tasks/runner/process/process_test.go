@@ -34,9 +34,14 @@ const (
 
 var attempts atomic.Int64
 
+// idOf returns what stands for the id of a task: no other test has it, in this process
+// or another, such as one that runs the same test. Stray processes are found, and
+// killed, by it.
+func idOf(t *testing.T) string { return fmt.Sprintf("%s-%d", t.Name(), os.Getpid()) }
+
 // shell returns a Spec for a line of shell, with an attempt of its own.
 func shell(t *testing.T, line string, args ...string) *process.Spec {
-	marks := []string{"SCAGENT_TASK_ID=" + t.Name(), fmt.Sprintf("SCAGENT_ATTEMPT=%d", attempts.Add(1))}
+	marks := []string{"SCAGENT_TASK_ID=" + idOf(t), fmt.Sprintf("SCAGENT_ATTEMPT=%d", attempts.Add(1))}
 	return &process.Spec{
 		Argv: append([]string{"/bin/sh", "-c", line, "sh"}, args...),
 		Env:  append([]string{"PATH=" + os.Getenv("PATH")}, marks...), Marks: marks,

@@ -272,7 +272,7 @@ func TestABroodIsKilledByWhoKnowsIt(t *testing.T) {
 				markers := []string{marker(0), marker(1)}
 				for i, m := range markers {
 					dir := t.TempDir()
-					nets, err := process.OpenAny(process.Brood{Dir: dir, Mark: fmt.Sprintf("BROOD=%s-%d/", t.Name(), i)}, u)
+					nets, err := process.OpenAny(process.Brood{Dir: dir, Mark: fmt.Sprintf("BROOD=%s-%d/", idOf(t), i)}, u)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -280,7 +280,7 @@ func TestABroodIsKilledByWhoKnowsIt(t *testing.T) {
 					broods = append(broods, nets.Brood())
 					s := shell(t, `(env -i setsid /bin/sleep `+m+` </dev/null >/dev/null 2>&1 &); setsid sleep `+m+` >/dev/null 2>&1 & exec sleep `+m)
 					s.Nets, s.User, s.Dir = nets, u, "/"
-					s.Env = append(s.Env, fmt.Sprintf("BROOD=%s-%d/1", t.Name(), i))
+					s.Env = append(s.Env, fmt.Sprintf("BROOD=%s-%d/1", idOf(t), i))
 					kill, done := make(chan struct{}), make(chan struct{})
 					s.Kill = kill
 					go func() { defer close(done); mustRun(t, t.Context(), s) }()
@@ -329,7 +329,7 @@ func TestMarksAreOfWholeEntries(t *testing.T) {
 		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 		return strconv.Itoa(cmd.Process.Pid)
 	}
-	id := "SCAGENT_TASK_ID=" + t.Name()
+	id := "SCAGENT_TASK_ID=" + idOf(t)
 	pids := map[string]string{
 		"first": start(id, "SCAGENT_ATTEMPT=1", "X=y"), "last": start("X=y", "SCAGENT_ATTEMPT=1", id),
 		"another attempt": start(id, "SCAGENT_ATTEMPT=12"), "a longer id": start(id+"2", "SCAGENT_ATTEMPT=1"),
