@@ -138,7 +138,7 @@ func TestLimitedProgramsAreLikeOthers(t *testing.T) {
 				s, _ := bounded(t, all, line)
 				s.Nets = nets
 				if strings.Contains(line, "STOP") {
-					s.Argv[2] = `(sleep 0.2; kill -CONT $$) & kill -STOP $$; exit 3`
+					s.Argv[2] = `(until grep -q "^State:.T" /proc/$$/status; do sleep 0.02; done; kill -CONT $$) & kill -STOP $$; exit 3`
 				}
 				if ex := mustRun(t, t.Context(), s); ex.Status != want.Status || ex.Signal != want.Signal {
 					t.Errorf("%s: Run = %+v, want status %d, signal %q", line, ex, want.Status, want.Signal)

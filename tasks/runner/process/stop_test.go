@@ -74,34 +74,6 @@ func TestCancelReachesTheWholeTree(t *testing.T) {
 	})
 }
 
-func TestWhoeverIgnoresSignalsIsKilledAfterTheGraces(t *testing.T) {
-	for _, c := range []struct {
-		reason tasks.StopReason
-		want   string
-		graces time.Duration
-	}{
-		{tasks.StopCancel, "ready TERM ", 1},
-		{tasks.StopInterrupt, "ready INT TERM ", 2},
-		{tasks.StopKill, "ready ", 0},
-	} {
-		t.Run(c.reason.String(), func(t *testing.T) {
-			within(t, func() {
-				out := awaiting("ready")
-				s := shell(t, `trap 'printf "TERM "' TERM; trap 'printf "INT "' INT; printf "ready "; while :; do sleep 0.02; done`)
-				s.Stdout, s.Grace = out, short
-				begin := time.Now()
-				ex := mustRun(t, stopping(t, out, c.reason), s)
-				if ex.Signal != "SIGKILL" || ex.Stopped != c.reason || out.String() != c.want {
-					t.Errorf("Run = %+v, %q, want SIGKILL, %q", ex, out.String(), c.want)
-				}
-				if took := time.Since(begin); took < c.graces*short {
-					t.Errorf("killed after %v, want %d graces of %v", took, c.graces, short)
-				}
-			})
-		})
-	}
-}
-
 func TestAskedProgramMayEndItsOwnWay(t *testing.T) {
 	within(t, func() {
 		out := awaiting("ready")
