@@ -372,7 +372,7 @@ func TestAMarkThatIsAPipeHoldsNothingUp(t *testing.T) {
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	freed := time.AfterFunc(10*time.Second, func() {
+	freed := time.AfterFunc(2*time.Minute, func() {
 		t.Error("it waits for somebody to read a pipe")
 		if f, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0); err == nil {
 			defer f.Close()

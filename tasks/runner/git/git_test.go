@@ -115,7 +115,7 @@ func newWorker(t *testing.T, change func(*git.Config)) *worker {
 	t.Helper()
 	dir := t.TempDir()
 	w := &worker{t: t, dir: dir, root: filepath.Join(dir, "work"), cache: filepath.Join(dir, "cache", "git")}
-	cfg := git.Config{Root: w.root, MirrorRoot: w.cache, AllowFile: true, Grace: 200 * time.Millisecond}
+	cfg := git.Config{Root: w.root, MirrorRoot: w.cache, AllowFile: true, Grace: time.Hour}
 	if change != nil {
 		change(&cfg)
 	}
