@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,6 +90,34 @@ func TestCgroupsOfADeadAgentAreRemoved(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatalf("the cgroups of a dead agent: %v", err)
 		}
+	}
+}
+
+// The pipe by which a supervisor learns of the end of its agent may be closed long
+// before the lock.
+func TestABroodIsKilledWhoseAgentTakesLongToDie(t *testing.T) {
+	c, err := openCgroups()
+	if err != nil {
+		t.Skip(err)
+	}
+	g := c.acquire()
+	cmd := exec.Command("/bin/sleep", "300")
+	cmd.Env, cmd.SysProcAttr = []string{}, &syscall.SysProcAttr{}
+	g.use(cmd.SysProcAttr)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	g.closeFiles()
+	time.AfterFunc(1500*time.Millisecond, func() { c.lock.Close() })
+	b := Brood{Dir: t.TempDir(), Cgroup: c.dir}
+	b.Kill()
+	if s := state(cmd.Process.Pid); s != "Z" {
+		t.Errorf("a process is in state %q, want Z: killed", s)
+	}
+	if _, err := os.Stat(c.dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the cgroup: %v", err)
+		c.close()
 	}
 }
 

@@ -19,8 +19,9 @@ const (
 	// killPatience is how long is waited for the death of processes that were
 	// killed. It comes at once, unless the kernel holds them in a call.
 	killPatience = 2 * time.Second
-	// lockPatience bounds the wait for the files of an agent to be closed.
-	lockPatience = time.Second
+	// lockPatience bounds the wait for the files of an agent that was killed to be
+	// closed: on a busy machine it may have to wait for its turn to die.
+	lockPatience = 30 * time.Second
 )
 
 // sought says which processes are looked for: those with a brand, and those whose
