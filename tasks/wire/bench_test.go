@@ -48,6 +48,18 @@ func tcpPair(tb testing.TB, m FromWorker, w FromMaster) (*Link, *Link) {
 // tlsPair is tcpPair with TLS 1.3.
 func tlsPair(tb testing.TB, m FromWorker, w FromMaster) (*Link, *Link) {
 	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return tlsPairOver(tb, m, w, ln, func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", ln.Addr().String())
+	})
+}
+
+// tlsPairOver is pairOver with TLS 1.3.
+func tlsPairOver(tb testing.TB, m FromWorker, w FromMaster, ln net.Listener, dial func(context.Context) (net.Conn, error)) (*Link, *Link) {
+	tb.Helper()
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		tb.Fatal(err)
@@ -63,14 +75,19 @@ func tlsPair(tb testing.TB, m FromWorker, w FromMaster) (*Link, *Link) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(cert)
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{MinVersion: tls.VersionTLS13,
+	ln = tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS13,
 		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
-	if err != nil {
-		tb.Fatal(err)
-	}
 	return pairOver(tb, m, w, ln, func(ctx context.Context, node string) (net.Conn, error) {
-		d := tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: node}}
-		return d.DialContext(ctx, "tcp", ln.Addr().String())
+		conn, err := dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c := tls.Client(conn, &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: node})
+		if err := c.HandshakeContext(ctx); err != nil {
+			conn.Close()
+			return nil, err
+		}
+		return c, nil
 	})
 }
 

@@ -447,20 +447,30 @@ func TestCloseStillDeliversWhatWasSent(t *testing.T) {
 }
 
 func TestALinkOverTLSDeliversAndSaysGoodbye(t *testing.T) {
-	rec := &recorder{}
-	one, two := tlsPair(t, discard{}, rec)
-	for range 1000 {
-		one.SendCancel(testKey(1), tasks.StopInterrupt)
-	}
-	one.Close(errors.New("enough"))
-	<-two.ended
-	if n := len(rec.take()); n != 1000 {
-		t.Errorf("%d of 1000 cancels arrived", n)
-	}
-	if err := two.Err(); !errors.Is(err, ErrPeerClosed) || !strings.Contains(err.Error(), "enough") {
-		t.Errorf("down with %v, want ErrPeerClosed and the other's words", err)
-	}
-	<-one.ended // the other side hung up
+	synctest.Test(t, func(t *testing.T) { // however long it takes to encrypt all of it, no time passes
+		network := memnet.New()
+		ln, packets, err := network.Host("10.0.0.1").Listen(t.Context(), "10.0.0.1:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		packets.Close()
+		rec := &recorder{}
+		one, two := tlsPairOver(t, discard{}, rec, ln, func(ctx context.Context) (net.Conn, error) {
+			return network.Host("10.0.0.2").Dial(ctx, "10.0.0.1:1")
+		})
+		for range 1000 {
+			one.SendCancel(testKey(1), tasks.StopInterrupt)
+		}
+		one.Close(errors.New("enough"))
+		<-two.ended
+		if n := len(rec.take()); n != 1000 {
+			t.Errorf("%d of 1000 cancels arrived", n)
+		}
+		if err := two.Err(); !errors.Is(err, ErrPeerClosed) || !strings.Contains(err.Error(), "enough") {
+			t.Errorf("down with %v, want ErrPeerClosed and the other's words", err)
+		}
+		<-one.ended // the other side hung up
+	})
 }
 
 func TestCloseGivesUpOnAPeerThatDoesNotRead(t *testing.T) {
