@@ -44,3 +44,6 @@ func OpenAny(b Brood, u *User) (*Nets, error) {
 	n := &Nets{brood: b}
 	return n, n.openWithout(u, log.New(io.Discard, "", 0))
 }
+
+// OpenProc opens what is kept open once all processes have been looked at.
+func OpenProc() { procDir() }

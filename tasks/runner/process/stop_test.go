@@ -214,6 +214,7 @@ func (l *limited) Write(b []byte) (int, error) {
 func TestManyAtOnceLeaveNothingBehind(t *testing.T) {
 	eachWay(t, func(t *testing.T, nets *process.Nets) {
 		mustRun(t, t.Context(), shell(t, "exit 0")) // what is made once
+		process.OpenProc()                          // as a run that takes long does
 		goroutines, files := runtime.NumGoroutine(), openFiles(t)
 		var wg sync.WaitGroup
 		for i := range 8 {
