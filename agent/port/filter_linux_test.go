@@ -19,7 +19,7 @@ import (
 // withHops opens a connection, or a UDP socket, that sends with a TTL.
 func withHops(t *testing.T, network, addr string, hops int) net.Conn {
 	t.Helper()
-	d := net.Dialer{Timeout: 5 * time.Second, ControlContext: func(_ context.Context, _, _ string, raw syscall.RawConn) (err error) {
+	d := net.Dialer{Timeout: patience, ControlContext: func(_ context.Context, _, _ string, raw syscall.RawConn) (err error) {
 		raw.Control(func(fd uintptr) {
 			if netip.MustParseAddrPort(addr).Addr().Is4() {
 				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TTL, hops)
@@ -42,7 +42,7 @@ func TestOnlyDirectNeighboursAreHeard(t *testing.T) {
 	for _, bind := range []string{"127.0.0.1:0", "[::1]:0", "[::]:0", "0.0.0.0:0"} {
 		t.Run(bind, func(t *testing.T) {
 			n := port.NewNeighbours("")
-			p, err := port.Open(t.Context(), port.Config{Bind: bind, Allow: n.Has, DirectOnly: true})
+			p, err := port.Open(t.Context(), port.Config{Bind: bind, Allow: n.Has, DirectOnly: true, FirstByteTimeout: patience})
 			if err != nil {
 				t.Skip("cannot listen there:", err)
 			}
@@ -80,7 +80,7 @@ func TestOnlyDirectNeighboursAreHeard(t *testing.T) {
 					io.WriteString(withHops(t, "udp", to, hops), string(rune(hops)))
 				}
 				b := make([]byte, 10)
-				p.Packets().SetReadDeadline(time.Now().Add(5 * time.Second))
+				p.Packets().SetReadDeadline(time.Now().Add(patience))
 				k, _, err := p.Packets().ReadFrom(b)
 				if err != nil || string(b[:k]) != string(rune(255)) {
 					t.Errorf("%s: read %q, %v; want the packet with the full TTL alone", host, b[:k], err)
@@ -143,7 +143,7 @@ func TestOnlyAllowedSourcesAreHeard(t *testing.T) {
 		io.WriteString(c, from)
 	}
 	b := make([]byte, 20)
-	p.Packets().SetReadDeadline(time.Now().Add(5 * time.Second))
+	p.Packets().SetReadDeadline(time.Now().Add(patience))
 	k, from, err := p.Packets().ReadFrom(b)
 	if err != nil || string(b[:k]) != "127.0.0.1" {
 		t.Errorf("read %q from %v, %v; want that of the allowed source", b[:k], from, err)

@@ -2,6 +2,7 @@ package port_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"log"
@@ -15,9 +16,16 @@ import (
 	"github.com/scagent/scagent/agent/port"
 )
 
-// open opens a Port that the test closes.
+// patience is for what should come at once, on a machine that does much else.
+const patience = time.Minute
+
+// open opens a Port that the test closes. On real sockets it waits for a first byte
+// until the test writes it, however late that is.
 func open(t *testing.T, config port.Config) *port.Port {
 	t.Helper()
+	if config.Network == nil && config.FirstByteTimeout == 0 {
+		config.FirstByteTimeout = patience
+	}
 	p, err := port.Open(t.Context(), config)
 	if err != nil {
 		t.Fatalf("Open(%+v) = %v", config, err)
@@ -65,7 +73,7 @@ func wantText(t *testing.T, c net.Conn, want string) {
 // wantClosed waits until the other side has closed c.
 func wantClosed(t *testing.T, c net.Conn) {
 	t.Helper()
-	c.SetReadDeadline(time.Now().Add(time.Minute))
+	c.SetReadDeadline(time.Now().Add(patience))
 	n, err := c.Read(make([]byte, 1))
 	var timeout net.Error
 	if n != 0 || err == nil || (errors.As(err, &timeout) && timeout.Timeout()) {
@@ -122,7 +130,7 @@ func TestAddressOfAnotherHost(t *testing.T) {
 func TestPacketsAndStreamsHaveOneNumber(t *testing.T) {
 	for _, bind := range []string{"127.0.0.1:0", "0.0.0.0:0", "[::]:0"} {
 		t.Run(bind, func(t *testing.T) {
-			p, err := port.Open(t.Context(), port.Config{Bind: bind})
+			p, err := port.Open(t.Context(), port.Config{Bind: bind, FirstByteTimeout: patience})
 			if errors.Is(err, syscall.EAFNOSUPPORT) {
 				t.Skip("no IPv6 here:", err)
 			}
@@ -194,14 +202,37 @@ func TestSilentStrangersAreClosed(t *testing.T) {
 // A connection that was handed on keeps no deadline: it may be silent for longer
 // than a stranger.
 func TestDeadlineEndsWithTheFirstByte(t *testing.T) {
-	const timeout = 50 * time.Millisecond
-	p := open(t, port.Config{Bind: "127.0.0.1:0", FirstByteTimeout: timeout})
+	const timeout = 500 * time.Millisecond
+	n := &heldBack{Network: port.Machine, let: make(chan struct{})}
+	p := open(t, port.Config{Bind: "127.0.0.1:0", FirstByteTimeout: timeout, Network: n})
 	c := dial(t, p, "G")
+	close(n.let) // its byte is there before its time begins
 	got := accept(t, p.HTTP())
 	wantText(t, got, "G")
 	timer := time.AfterFunc(2*timeout, func() { io.WriteString(c, "ET") })
 	defer timer.Stop()
 	wantText(t, got, "ET")
+}
+
+// heldBack is a network of which nothing is accepted until it is let.
+type heldBack struct {
+	port.Network
+	let chan struct{}
+}
+
+func (n *heldBack) Listen(ctx context.Context, addr string) (net.Listener, net.PacketConn, error) {
+	l, p, err := n.Network.Listen(ctx, addr)
+	return &heldListener{l, n.let}, p, err
+}
+
+type heldListener struct {
+	net.Listener
+	let chan struct{}
+}
+
+func (l *heldListener) Accept() (net.Conn, error) {
+	<-l.let
+	return l.Listener.Accept()
 }
 
 func TestStrangersOfOneSourceAreLimited(t *testing.T) {

@@ -58,7 +58,7 @@ func TestSocketOptions(t *testing.T) {
 }
 
 func TestSocketOptionsOfIPv6(t *testing.T) {
-	p, err := port.Open(t.Context(), port.Config{Bind: "[::1]:0"})
+	p, err := port.Open(t.Context(), port.Config{Bind: "[::1]:0", FirstByteTimeout: patience})
 	if err != nil {
 		t.Skip("no IPv6 here:", err)
 	}
@@ -79,7 +79,7 @@ func TestSocketOptionsOfIPv6(t *testing.T) {
 func TestArrivalHops(t *testing.T) {
 	for _, bind := range []string{"127.0.0.1:0", "[::1]:0"} {
 		t.Run(bind, func(t *testing.T) {
-			p, err := port.Open(t.Context(), port.Config{Bind: bind})
+			p, err := port.Open(t.Context(), port.Config{Bind: bind, FirstByteTimeout: patience})
 			if err != nil {
 				t.Skip("cannot listen there:", err)
 			}

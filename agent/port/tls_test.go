@@ -160,7 +160,7 @@ func TestHandshakesOfStrangersAreBounded(t *testing.T) {
 		t.Cleanup(func() { c.Close() })
 		c.Write(hello.Bytes())
 	}
-	deadline := time.After(4 * time.Second)
+	deadline := time.After(patience)
 	for p.Stats().Refused[port.RefusedSource]+uint64(refused) < 1000-32 {
 		select {
 		case <-deadline:
