@@ -16,11 +16,11 @@ type lock struct{ f *os.File }
 
 func (l *lock) release() { l.f.Close() }
 
-const (
-	// goneWithin is how long the lock of a process that has ended is waited for.
-	goneWithin = 2 * time.Second
-	lockPoll   = 10 * time.Millisecond
-)
+// goneWithin is how long the lock of a process that has ended is waited for. It is
+// changed by tests alone.
+var goneWithin = 2 * time.Second
+
+const lockPoll = 10 * time.Millisecond
 
 // takeLock is tryLock, but waits when the holder has ended and its lock has not: a child
 // that it had just started has its open files until it becomes another program, and
