@@ -201,7 +201,7 @@ func TestACommandThatIgnoresSIGTERMIsKilled(t *testing.T) {
 }
 
 func TestACommandIsAskedToEndBeforeItIsKilled(t *testing.T) {
-	f := start(t, func(cfg *hook.Config) { cfg.Grace = patience }, `a=trap 'echo asked; exit' TERM; echo up; while :; do sleep `+marker()+`; done`)
+	f := start(t, func(cfg *hook.Config) { cfg.Grace = patience }, `a=trap 'echo asked; exit' TERM; echo up; sleep `+marker()+` & wait`)
 	f.emit(api.Event{Event: "a"})
 	f.awaitLog(`text="up"`, 1)
 	f.Close()
