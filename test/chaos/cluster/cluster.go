@@ -264,13 +264,25 @@ func (n *Node) Client() (*client.Client, error) {
 }
 
 // SaveDisks copies what is on disks that go with the cluster to where the state of
-// agents with ordinary disks is, for who looks at it later.
+// agents with ordinary disks is, for who looks at it later. Nodes have ended. What their
+// tasks worked in is left out: it may be on its way out.
 func (c *Cluster) SaveDisks() error {
 	if c.cfg.DiskBytes == 0 {
 		return nil
 	}
 	for _, n := range c.nodes {
-		if out, err := exec.Command("cp", "-a", n.host.Path(n.state)+"/.", n.state).CombinedOutput(); err != nil {
+		disk := n.host.Path(n.state)
+		entries, err := os.ReadDir(disk)
+		if err != nil {
+			return fmt.Errorf("save the disk of %s: %w", n.Name, err)
+		}
+		args := []string{"-a", "-t", n.state}
+		for _, e := range entries {
+			if e.Name() != "work" {
+				args = append(args, filepath.Join(disk, e.Name()))
+			}
+		}
+		if out, err := exec.Command("cp", args...).CombinedOutput(); err != nil {
 			return fmt.Errorf("save the disk of %s: %w\n%s", n.Name, err, out)
 		}
 	}
