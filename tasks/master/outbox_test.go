@@ -274,20 +274,35 @@ func TestAWorkerThatIsBackIsHeardFirst(t *testing.T) {
 	}
 }
 
-// slow is j on a disk that writes once every 20 ms, until it is stopped.
+// slow is j on a disk that takes 20 ms for each write, until it is stopped.
 func slow(j Journal) (Journal, func()) {
-	l := &lazy{Journal: j}
+	d := &slowDisk{j, make(chan func(), 100)}
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
-		for ctx.Err() == nil {
-			l.pass()
+		for {
 			select {
-			case <-time.After(20 * time.Millisecond):
+			case write := <-d.writes:
+				time.Sleep(20 * time.Millisecond)
+				write()
 			case <-ctx.Done():
+				return
 			}
 		}
 	}()
-	return l, stop
+	return d, stop
+}
+
+type slowDisk struct {
+	Journal
+	writes chan func()
+}
+
+func (d *slowDisk) Write(done func(error), rs ...journal.Record) {
+	d.writes <- func() { d.Journal.Write(done, rs...) }
+}
+
+func (d *slowDisk) Try(done func(error), rs ...journal.Record) {
+	d.writes <- func() { d.Journal.Try(done, rs...) }
 }
 
 // An attempt that is not known after both were away has been one.
