@@ -120,14 +120,19 @@ func TestFilesOfAWorkerThatWasStartedAnew(t *testing.T) {
 	})
 }
 
-// A cancellation that was answered while files were on their way holds after a restart.
-func TestACancellationWhileFilesArriveIsOnDisk(t *testing.T) {
-	var c tally
-	writes := func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
-		o := c.run(time.Second)(ctx, a)
+// making is run, and a file is left.
+func (c *tally) making(d time.Duration) runner {
+	return func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
+		o := c.run(d)(ctx, a)
 		o.Outputs = []tasks.OutputFile{{Name: "o", Content: tasks.Content{Blob: hash('2'), Size: 5}}}
 		return o
 	}
+}
+
+// A cancellation that was answered while files were on their way holds after a restart.
+func TestACancellationWhileFilesArriveIsOnDisk(t *testing.T) {
+	var c tally
+	writes := c.making(time.Second)
 	durably(t, 1, writes, func(t *testing.T, b *bench) {
 		b.change = func(cfg *Config) {
 			cfg.Fetch = func(ctx context.Context, _ string, _ *tasks.Content) error {
@@ -160,11 +165,7 @@ func TestACancellationWhileFilesArriveIsOnDisk(t *testing.T) {
 // brings them.
 func TestFilesThatCloseCutsOffComeWithTheNextStart(t *testing.T) {
 	var c tally
-	writes := func(ctx context.Context, a *tasks.Attempt) tasks.Outcome {
-		o := c.run(time.Second)(ctx, a)
-		o.Outputs = []tasks.OutputFile{{Name: "o", Content: tasks.Content{Blob: hash('2'), Size: 5}}}
-		return o
-	}
+	writes := c.making(time.Second)
 	durably(t, 1, writes, func(t *testing.T, b *bench) {
 		var fetches atomic.Int32
 		b.change = func(cfg *Config) {
