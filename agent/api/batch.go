@@ -64,7 +64,7 @@ func (h *handler) batch(w http.ResponseWriter, r *http.Request) error {
 	select {
 	case <-added:
 	default:
-		if patience > 0 { // it was sealed by others, and the client sends on
+		if patience > 0 && !s.told { // it was sealed by others, and the client sends on
 			encoder(s.out).Encode(StreamEvent{Type: StreamError, Error: ErrorOf(tasks.ErrSealed)})
 			s.flush()
 		}
